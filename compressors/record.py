@@ -1,0 +1,62 @@
+"""What was really done to a model: enough for every target to lower it, and for a card to tell it.
+
+Plain data; knows nothing of how the steps work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+LayerKind = Literal["linear", "conv2d"]
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One layer of the compressed model, by its module path there."""
+
+    name: str
+    source: str  # the layer of the original model that it comes from
+    kind: LayerKind
+    in_channels: int
+    out_channels: int
+    parameters: int
+    weight_bits: int | None = None  # None: left in float
+    activation_bits: int | None = None
+    rank: int | None = None
+    removed_channels: int = 0
+
+
+@dataclass(frozen=True)
+class RecoveryRecord:
+    """What recovery did: epochs run and the mean loss of each."""
+
+    epochs: int
+    losses: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Record:
+    """The whole compressed model."""
+
+    policy_id: str
+    parameters: int
+    layers: tuple[LayerRecord, ...]
+    removed_blocks: tuple[str, ...] = ()
+    recovery: RecoveryRecord | None = None
+    notes: tuple[str, ...] = ()  # what was asked for and not done, and why
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON-ready data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class CompressedModel:
+    """The torch module (a simulation where it is quantised), its record, one example input."""
+
+    module: nn.Module
+    record: Record
+    example: tuple[Tensor, ...] = field(repr=False)

@@ -1,0 +1,64 @@
+"""Numbers that carry their unit, their direction and their spread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from compressors.errors import UserError, unknown
+
+Direction = Literal["minimize", "maximize"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is measured, before it is."""
+
+    name: str
+    unit: str
+    direction: Direction
+
+
+@dataclass(frozen=True)
+class Value:
+    """A measured metric; the spread is a standard error, or half a confidence interval."""
+
+    metric: Metric
+    value: float
+    spread: float | None = None
+
+
+ERROR = Metric("error", "fraction", "minimize")
+LATENCY = Metric("latency_ms", "ms", "minimize")
+SIZE = Metric("size_bytes", "bytes", "minimize")
+PARAMETERS = Metric("parameters", "count", "minimize")
+MACS = Metric("macs", "count", "minimize")
+COSTS = (LATENCY, SIZE, PARAMETERS, MACS)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Every value of one candidate, by name."""
+
+    values: tuple[Value, ...]
+
+    def __getitem__(self, name: str) -> Value:
+        for value in self.values:
+            if value.metric.name == name:
+                return value
+        raise UserError(unknown("metric", name, (v.metric.name for v in self.values)))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """JSON-ready data that `from_json` reads back."""
+        return [{**asdict(v.metric), "value": v.value, "spread": v.spread} for v in self.values]
+
+    @staticmethod
+    def from_json(rows: Iterable[dict[str, Any]]) -> Measurement:
+        """The measurement that `to_json` wrote."""
+        return Measurement(
+            tuple(
+                Value(Metric(r["name"], r["unit"], r["direction"]), r["value"], r["spread"])
+                for r in rows
+            )
+        )

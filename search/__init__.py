@@ -1,0 +1,1 @@
+"""The brain: space, samplers, engines, study, front, tracking, report, command line."""

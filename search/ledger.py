@@ -1,0 +1,102 @@
+"""How a study is written into Optuna's storage, and read back as plain rows.
+
+The storage is the single record of truth: MLflow, front.json, tables and pictures are views made
+from these rows and can be made again at any time. Only the driver writes. Everything beyond
+Optuna's own fields lives in user attributes under the names below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from evaluation.measurement import Direction, Measurement
+
+State = Literal["complete", "failed", "stopped_early", "running", "waiting"]
+
+# Attributes of a trial.
+BASELINE = "baseline"  # the name of the uniform baseline that the trial is, e.g. "int8"
+POLICY = "policy"  # canonical YAML
+POLICY_ID = "policy_id"
+MEASUREMENT = "measurement"  # Measurement.to_json()
+RECORD = "record"  # Record.to_json()
+ARTIFACT = "artifact"  # the trial's deployable file, relative to the study's folder
+SECONDS = "seconds"
+EVALUATIONS = "evaluations"  # full-validation-set equivalents spent
+REASON = "reason"  # one sentence, on failed and stopped trials
+TRACEBACK = "traceback"
+SAME_AS = "same_as"  # number of the earlier trial of the same policy, whose results were taken
+
+# Attributes of a study.
+IDENTITY = "identity"  # what may not change between resumes: space, objectives, constraints, task…
+REFERENCE = "reference"  # Measurement.to_json() of the uncompressed model
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a study optimises."""
+
+    name: str
+    unit: str
+    direction: Direction
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A trial as the views see it."""
+
+    number: int
+    state: State
+    params: Mapping[str, Any]
+    baseline: str | None
+    policy: str | None
+    policy_id: str | None
+    values: tuple[float, ...] | None  # of the objectives, in their order; None unless complete
+    measurement: Measurement | None  # the objectives and every other cost, with spreads
+    record: Mapping[str, Any] | None
+    artifact: str | None
+    seconds: float
+    evaluations: float
+    feasible: bool  # every constraint holds; True where there are none
+    reason: str | None
+    started: datetime | None
+    finished: datetime | None
+
+
+@dataclass(frozen=True)
+class StudyRows:
+    """A whole study as the views see it."""
+
+    name: str
+    task: str
+    target: str
+    objectives: tuple[Objective, ...]
+    reference: Measurement | None
+    trials: tuple[TrialRow, ...]
+
+    def complete(self) -> list[TrialRow]:
+        """The trials that have values."""
+        return [row for row in self.trials if row.state == "complete"]
+
+
+class Listener(Protocol):
+    """A view that follows a running study; it must never slow it down or break it."""
+
+    def started(self, rows: StudyRows, total: int) -> None:
+        """The study is open; rows already there come from earlier runs."""
+        ...
+
+    def trial_finished(self, row: TrialRow) -> None:
+        """A trial was told: complete, failed or stopped early."""
+        ...
+
+    def closed(self) -> None:
+        """The search stops, whatever the reason; called exactly once."""
+        ...
+
+
+def feasible(constraints: Sequence[float]) -> bool:
+    """Optuna's rule: every constraint value at or below zero."""
+    return all(value <= 0 for value in constraints)
