@@ -1,0 +1,1 @@
+"""The built-in targets: one module a runtime, each optional dependency imported in one place."""

@@ -1,0 +1,1 @@
+"""The built-in tasks: small enough to train at first use, real enough to compress."""
