@@ -1,0 +1,1 @@
+"""One file a command: `add(parser)` its arguments, `run(arguments)` its work."""
