@@ -28,7 +28,7 @@ class DigitsResNet20:
         self,
         cache_dir: str | None = None,
         seed: int = 0,
-        epochs: int = 14,
+        epochs: int = 20,
         threads: int | None = None,
     ) -> None:
         self._cache_dir = cache_dir
