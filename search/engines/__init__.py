@@ -1,0 +1,1 @@
+"""What runs trials: processes on this machine, or Ray Tune."""
