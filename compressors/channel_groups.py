@@ -1,0 +1,151 @@
+"""Which layers' output channels live and die together, through Torch-Pruning's dependency graph.
+
+A group is listed only when its channels can really be removed: all of its layers have as many as
+its root, none of them is a model output, none is shared or a grouped convolution, and a trial
+removal on a copy leaves the outputs' shapes as they were. Knows nothing of which channels matter.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import torch
+import torch_pruning as tp  # type: ignore[import-untyped]
+from torch import Tensor, nn
+
+from compressors.modules import channels, device_of, eval_mode, layer_kind, moved
+from compressors.structure import ChannelGroup
+from compressors.tracing import tensors_in
+
+# What Torch-Pruning, and a pruned copy's own code, raise where a model is beyond them.
+_BEYOND = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+Graph = Any  # torch_pruning.DependencyGraph, which has no types
+Group = Any  # torch_pruning.Group
+
+
+@contextmanager
+def dependency_graph(model: nn.Module, example_args: tuple[Tensor, ...]) -> Iterator[Graph]:
+    """The model's dependency graph; parameters take gradients while it is in use."""
+    wanted = {name: p.requires_grad for name, p in model.named_parameters()}
+    args = moved(example_args, device_of(model))
+    with eval_mode(model), torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.requires_grad_(True)
+        try:
+            yield tp.DependencyGraph().build_dependency(model, args, verbose=False)
+        finally:
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(wanted[name])
+
+
+def group_of(graph: Graph, layer: nn.Module, which: list[int] | None = None) -> Group:
+    """Everything that has to go with some (or all) of a layer's output channels."""
+    pruner = graph.get_pruner_of_module(layer)
+    indices = list(range(pruner.get_out_channels(layer))) if which is None else which
+    return graph.get_pruning_group(layer, pruner.prune_out_channels, indices)
+
+
+def channel_groups(
+    model: nn.Module, example_args: tuple[Tensor, ...], layers: list[str]
+) -> tuple[ChannelGroup, ...]:
+    """The groups among these layers, which are named in the order in which they run."""
+    refused: set[str] = set()
+    while True:
+        copy = deepcopy(model)
+        try:
+            with dependency_graph(copy, example_args) as graph:
+                groups = _candidates(copy, graph, layers, refused)
+                broken = _first_that_breaks(copy, graph, example_args, groups)
+        except _BEYOND:  # a model that Torch-Pruning cannot trace has no groups
+            return ()
+        if broken is None:
+            return groups
+        refused.add(broken)
+
+
+def _candidates(
+    model: nn.Module, graph: Graph, layers: list[str], refused: set[str]
+) -> tuple[ChannelGroup, ...]:
+    groups = []
+    seen: set[str] = set()
+    for name in layers:
+        module = model.get_submodule(name)
+        if name in seen or module not in graph.module2node:
+            continue
+        found = _members(model, graph, module)
+        seen.update(found)
+        members = tuple(layer for layer in layers if layer in found)
+        if name not in refused and set(members) == found and _prunable(model, graph, name, found):
+            groups.append(ChannelGroup(name, channels(_layer(model, name))[1], members))
+    return tuple(groups)
+
+
+def _layer(model: nn.Module, name: str) -> nn.Conv2d | nn.Linear:
+    layer = model.get_submodule(name)
+    assert isinstance(layer, (nn.Conv2d, nn.Linear))
+    return layer
+
+
+def _outputs(graph: Graph, group: Group) -> Iterator[tuple[Any, list[int]]]:
+    """The nodes of a group that lose output channels, with which."""
+    for dependency, indices in group:
+        if graph.is_out_channel_pruning_fn(dependency.handler):
+            yield dependency.target, indices
+
+
+def _members(model: nn.Module, graph: Graph, root: nn.Module) -> set[str]:
+    names = {module: name for name, module in model.named_modules()}
+    nodes = _outputs(graph, group_of(graph, root))
+    modules = [node.module for node, _ in nodes if isinstance(node.module, nn.Module)]
+    return {names[m] for m in modules if m in names and layer_kind(m) is not None}
+
+
+def _prunable(model: nn.Module, graph: Graph, root: str, members: set[str]) -> bool:
+    count = channels(_layer(model, root))[1]
+    group = group_of(graph, _layer(model, root))
+    if count < 2 or any(not node.outputs for node, _ in _outputs(graph, group)):
+        return False
+    for name in members:
+        layer = _layer(model, name)
+        grouped = isinstance(layer, nn.Conv2d) and layer.groups not in (1, layer.out_channels)
+        if grouped or channels(layer)[1] != count:
+            return False
+    by_module = {node.module: indices for node, indices in _outputs(graph, group)}
+    return all(len(by_module[_layer(model, name)]) == count for name in members)
+
+
+def _first_that_breaks(
+    model: nn.Module,
+    graph: Graph,
+    example_args: tuple[Tensor, ...],
+    groups: tuple[ChannelGroup, ...],
+) -> str | None:
+    """Remove one channel of each group in turn; the root of the first that cannot lose one."""
+    args = moved(example_args, device_of(model))
+    expected = _shapes(model, args)
+    for group in groups:
+        try:
+            group_of(graph, model.get_submodule(group.root), [0]).prune()
+            if _shapes(model, args) != expected:
+                return group.root
+        except _BEYOND:
+            return group.root
+    return None
+
+
+def _shapes(model: nn.Module, args: tuple[Tensor, ...]) -> list[torch.Size]:
+    with torch.no_grad():
+        return [tensor.shape for tensor in tensors_in(model(*args))]
