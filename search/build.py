@@ -63,7 +63,7 @@ def _find(node: Mapping[str, Any], what: str) -> Callable[..., Any]:
     module_name, _, name = path.rpartition(".")
     module = _import(module_name, f"{what}.{TARGET} '{path}'")
     if not hasattr(module, name):
-        valid = [key for key, value in vars(module).items() if inspect.isclass(value)]
+        valid = [k for k, v in vars(module).items() if getattr(v, "__module__", "") == module_name]
         raise UserError(unknown(f"class of module {module_name} in {what}.{TARGET}", name, valid))
     found = getattr(module, name)
     if not callable(found):

@@ -7,6 +7,7 @@ arguments are held against the class's signature by `build`.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from compressors.errors import UserError
+from search.space_options import SpaceOptions
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]*")
 
@@ -83,7 +85,7 @@ class Settings:
     target: Mapping[str, Any]
     sampler: Mapping[str, Any]
     engine: Mapping[str, Any]
-    space: Mapping[str, Any]
+    space: SpaceOptions
     objectives: tuple[str, ...]
     study: StudySettings = field(default_factory=StudySettings)
     storage: str | None = None  # an Optuna URL; null: study.db in the study's folder
@@ -117,4 +119,5 @@ class Settings:
 
     def to_plain(self) -> dict[str, Any]:
         """Plain data for config.yaml, that `compose.read` reads back."""
-        return {**asdict(self), "objectives": list(self.objectives), "modules": list(self.modules)}
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain

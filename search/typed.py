@@ -23,12 +23,24 @@ _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or 
 def typed(kind: type[T], data: Mapping[str, Any], where: str = "") -> T:
     """The dataclass filled from a mapping; its own checks run as it is made."""
     hints = typing.get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    names = [field.name for field in _fields(kind)]
     prefix = f"{where}." if where else ""
     for key in data:
         if key not in names:
             raise UserError(unknown("key", f"{prefix}{key}", (f"{prefix}{name}" for name in names)))
+    missing = [f.name for f in _fields(kind) if _required(f) and f.name not in data]
+    if missing:
+        raise UserError(f"{where or 'The configuration'} needs a value for {choices(missing)}.")
     return kind(**{key: _value(hints[key], value, f"{prefix}{key}") for key, value in data.items()})
+
+
+def _fields(kind: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(kind)
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
 
 
 def _value(hint: Any, value: object, where: str) -> object:
