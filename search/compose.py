@@ -5,7 +5,6 @@ Everything wrong with a configuration is found here, before anything runs, in on
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 
 from compressors.errors import UserError
-from search import user_path
+from search import atomic, user_path
 from search.build import check
 from search.settings import Settings
 from search.typed import typed
@@ -48,10 +47,7 @@ def check_nodes(settings: Settings, nodes: Sequence[str] = NODES) -> None:
 def write(settings: Settings, folder: Path) -> None:
     """Write config.yaml into the study's folder."""
     text = yaml.safe_dump(settings.to_plain(), sort_keys=False, allow_unicode=True)
-    path = folder / CONFIG
-    temporary = path.with_name(f".{CONFIG}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    atomic.write_text(folder / CONFIG, text)
 
 
 def read(folder: Path) -> Settings:
