@@ -1,0 +1,171 @@
+"""The Optuna storage of a study, writing a trial in one transaction, its failures in one sentence.
+
+Optuna commits every parameter and attribute on its own: with sixty knobs that is sixty
+synchronous writes an ask, and a kill between two of them leaves half a trial. Inside `batch` they
+are kept back and written together, so that a trial is asked, and told, wholly or not at all.
+Knows nothing of what the attributes mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages._rdb import models
+from optuna.storages._rdb.storage import _create_scoped_session
+from optuna.trial import TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from compressors.errors import UserError
+
+BUSY_SECONDS = 30.0  # how long SQLite waits for another process's write
+
+
+class BatchingStorage(RDBStorage):
+    """Optuna's relational storage, whose writes to trials can be put into one transaction."""
+
+    _kept: list[tuple[str, tuple[Any, ...]]] | None = None
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Keep writes to trials back until the end; an exception drops them."""
+        kept = self._kept = []
+        try:
+            yield
+        finally:
+            self._kept = None
+        self._write(kept)
+
+    def _write(self, kept: list[tuple[str, tuple[Any, ...]]]) -> None:
+        with _create_scoped_session(self.scoped_session) as session:
+            for kind, arguments in kept:
+                if kind == "param":
+                    self._set_trial_param_without_commit(session, *arguments)
+                elif kind == "state":  # last; joins this thread's session and commits it
+                    super().set_trial_state_values(*arguments)
+                else:
+                    self._set_trial_attr_without_commit(session, _ATTRIBUTES[kind], *arguments)
+
+    def _set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+        previous_distribution: BaseDistribution | None,
+    ) -> None:
+        arguments = (
+            trial_id,
+            param_name,
+            param_value_internal,
+            distribution,
+            previous_distribution,
+        )
+        if self._kept is None:
+            super()._set_trial_param(*arguments)
+        else:
+            self._kept.append(("param", arguments))
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """As Optuna's, kept back inside a batch."""
+        if self._kept is None:
+            super().set_trial_user_attr(trial_id, key, value)
+        else:
+            self._kept.append(("user", (trial_id, key, value)))
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """As Optuna's, kept back inside a batch."""
+        if self._kept is None:
+            super().set_trial_system_attr(trial_id, key, value)
+        else:
+            self._kept.append(("system", (trial_id, key, value)))
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        """As Optuna's; a finished state is kept back inside a batch."""
+        if self._kept is None or not state.is_finished():
+            return super().set_trial_state_values(trial_id, state, values)
+        self._kept.append(("state", (trial_id, state, values)))
+        return True
+
+
+_ATTRIBUTES: dict[str, Any] = {
+    "user": models.TrialUserAttributeModel,
+    "system": models.TrialSystemAttributeModel,
+}
+
+
+@contextmanager
+def batch(storage: BaseStorage) -> Iterator[None]:
+    """One transaction for the writes inside, where the storage can."""
+    backend = getattr(storage, "_backend", storage)
+    if isinstance(backend, BatchingStorage):
+        with backend.batch():
+            yield
+    else:
+        yield
+
+
+def open_storage(url: str) -> BaseStorage:
+    """The storage behind a URL, created where it can be."""
+    with storage_errors(url):
+        try:
+            sqlite = make_url(url).get_backend_name() == "sqlite"
+        except ArgumentError as error:
+            raise UserError(
+                f"storage cannot be '{url}'; valid: a database URL, such as "
+                "sqlite:///study.db or postgresql://user@host/database."
+            ) from error
+        kwargs = {"connect_args": {"timeout": BUSY_SECONDS}} if sqlite else {"pool_pre_ping": True}
+        try:
+            return get_storage(BatchingStorage(url, engine_kwargs=kwargs))
+        except (ImportError, ArgumentError) as error:
+            raise UserError(f"storage '{shown(url)}' needs a database driver: {error}.") from error
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file behind a SQLite URL; None for every other database."""
+    parsed = make_url(url)
+    return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+
+
+def shown(url: str) -> str:
+    """The URL without its password."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+@contextmanager
+def storage_errors(url: str) -> Iterator[None]:
+    """Turn a database that is locked, full, broken or away into one sentence."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        text = str(getattr(cause, "orig", None) or cause or error).strip().splitlines()[0]
+        raise UserError(
+            f"The study's storage {shown(url)} failed: {text.rstrip('.')}; {_advice(text)}"
+        ) from error
+
+
+def _advice(text: str) -> str:
+    for sign, advice in _ADVICE.items():
+        if sign in text.lower():
+            return advice
+    return "nothing told so far is lost, and the same command continues once it works again."
+
+
+_ADVICE = {
+    "locked": "another program holds it; close that one and start the same command again.",
+    "full": "make room on the disk and start the same command again.",
+    "malformed": "restore it from a backup, or move it away to start anew.",
+    "not a database": "it is no SQLite file; move it away, or set storage to another.",
+    "readonly": "it must be writable; change its permissions, or set storage to another.",
+    "unable to open": "its folder must exist and be writable.",
+}

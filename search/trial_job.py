@@ -1,0 +1,43 @@
+"""What travels between a driver and its workers: a job, and what came of it, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+REFERENCE_JOB = -1  # evaluates the uncompressed model where no setting of the space does
+
+
+@dataclass(frozen=True)
+class Job:
+    """A policy to evaluate, as YAML, for the trial of that number."""
+
+    number: int
+    policy: str
+
+
+@dataclass(frozen=True)
+class JobOutcome:
+    """What a job gave: a measurement, or the reason why there is none."""
+
+    number: int
+    measurement: Sequence[Mapping[str, Any]] | None = None  # Measurement.to_json()
+    record: Mapping[str, Any] | None = None
+    artifact: str | None = None  # relative to the study's folder
+    seconds: float = 0.0
+    evaluations: float = 0.0
+    reason: str | None = None
+    traceback: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """All that a worker needs to build its evaluator: plain data that any process can be sent."""
+
+    task: Mapping[str, Any]  # configuration nodes, see `build.instantiate`
+    target: Mapping[str, Any]
+    folder: str  # of the study, as an absolute path that workers see too
+    threads: int = 1
+    modules: tuple[str, ...] = ()  # folders of the user's own classes, searched last
+    environment: Mapping[str, str] = field(default_factory=dict)
