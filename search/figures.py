@@ -1,0 +1,93 @@
+"""Numbers as words for people: 312 kB, 0.41 ms, 1.33 %, 5.6x; never without their unit.
+
+Knows units and names of metrics; knows nothing of tables, pages or pictures.
+"""
+
+from __future__ import annotations
+
+import math
+
+from evaluation.measurement import Value
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+_STEPS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+_TITLES = {
+    "latency_ms": "latency",
+    "size_bytes": "file size",
+    "parameters": "parameters",
+    "macs": "MACs",
+    "speedup": "speed-up",
+}
+
+
+def words(value: float, unit: str) -> str:
+    """A value with its unit, at a precision that people read."""
+    if not math.isfinite(value):
+        return str(value)
+    if unit == "fraction":
+        return f"{100 * value:.2f} %"
+    if unit == "ratio":
+        return f"{_digits(value)}{TIMES}"
+    if unit == "bytes":
+        return _scaled(value, "B")
+    if unit == "count":
+        return _scaled(value, "").strip()
+    return f"{_digits(value)} {unit}".strip()
+
+
+def spread_words(value: Value) -> str:
+    """A value, its spread where it has one, and its unit."""
+    text = words(value.value, value.metric.unit)
+    if not value.spread:
+        return text
+    return f"{text} ± {words(value.spread, value.metric.unit)}"
+
+
+def title(name: str) -> str:
+    """A metric's name as people say it."""
+    if name.startswith("test_"):
+        return f"test {title(name[5:])}"
+    return _TITLES.get(name, name.replace("_", " "))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds; the two largest of them."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def points(difference: float) -> str:
+    """A difference of two fractions, in percentage points, with its sign."""
+    rounded = round(100 * difference, 2)
+    return "±0 points" if rounded == 0 else f"{rounded:+.2f} points"
+
+
+def times(ratio: float) -> str:
+    """A ratio as people say it: 4.3×, 12×."""
+    return (f"{ratio:.1f}" if ratio < 9.95 else f"{ratio:.0f}") + TIMES
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things: 1 trial, 2 trials."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _digits(value: float) -> str:
+    """Three significant digits, never in scientific notation."""
+    if value == 0:
+        return "0"
+    places = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{min(places, 6)}f}"
+
+
+def _scaled(value: float, unit: str) -> str:
+    for step, prefix in _STEPS:
+        if abs(value) >= step:
+            return f"{_digits(value / step)} {prefix}{unit}"
+    return f"{value:.0f} {unit}"
