@@ -1,0 +1,45 @@
+"""What every test gets: one thread, a cache of trained models of its own, and an honest skip."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+Paredown = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before anything is imported; child processes inherit it."""
+    del config
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("PAREDOWN_CACHE", str(ROOT / ".pytest_cache" / "paredown"))
+    os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """With REQUIRE_ALL=1, as in .ci/run, a test that is skipped has failed."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if os.environ.get("REQUIRE_ALL") == "1" and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped: {report.longrepr}"
+
+
+@pytest.fixture
+def paredown(tmp_path: Path) -> Paredown:
+    """The installed command, run in an empty folder of its own as a user would."""
+
+    def run(*words: str, cwd: Path = tmp_path, **options: Any) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).parent / "paredown"), *words]
+        options.setdefault("timeout", 300)
+        return subprocess.run(command, cwd=cwd, text=True, capture_output=True, **options)
+
+    return run
