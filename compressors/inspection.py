@@ -38,17 +38,18 @@ def _layers(seen: Trace) -> tuple[Layer, ...]:
 
 def _layer(name: str, runs: list[Call]) -> Layer:
     module = runs[0].module
-    kind = layer_kind(module)
-    assert kind is not None and isinstance(module, (nn.Conv2d, nn.Linear))
+    assert isinstance(module, (nn.Conv2d, nn.Linear))
     inputs, outputs = channels(module)
-    conv = isinstance(module, nn.Conv2d)
+    kernel, groups = (1, 1), 1
+    if isinstance(module, nn.Conv2d):
+        kernel, groups = (module.kernel_size[0], module.kernel_size[1]), module.groups
     return Layer(
         name=name,
-        kind=kind,
+        kind="conv2d" if isinstance(module, nn.Conv2d) else "linear",
         in_channels=inputs,
         out_channels=outputs,
-        kernel=(module.kernel_size[0], module.kernel_size[1]) if conv else (1, 1),
-        groups=module.groups if conv else 1,
+        kernel=kernel,
+        groups=groups,
         parameters=parameter_count(module),
         macs=sum(_macs(module, run) for run in runs),
     )

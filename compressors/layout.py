@@ -1,0 +1,40 @@
+"""The memory layout in which a model computes fastest; never seen from outside.
+
+Channels-last convolutions train about twice as fast on CPUs and suit GPU kernels too. A model
+whose own code needs the plain layout (a `view` of a feature map) keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from compressors.modules import device_of, eval_mode, moved
+
+
+@contextmanager
+def fast_layout(model: nn.Module, example: tuple[Tensor, ...]) -> Iterator[None]:
+    """Channels last inside, where the model runs so; the plain layout again afterwards."""
+    if not any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        yield
+        return
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not _runs(model, example):
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    try:
+        yield
+    finally:
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _runs(model: nn.Module, example: tuple[Tensor, ...]) -> bool:
+    pair = tuple(torch.cat([arg, arg]) for arg in moved(example, device_of(model)))
+    try:
+        with eval_mode(model), torch.no_grad():
+            model(*pair)
+    except RuntimeError:
+        return False
+    return True
