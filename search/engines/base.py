@@ -1,0 +1,40 @@
+"""What an engine is, and what it draws its jobs from.
+
+Nothing above this line knows which engine runs; no engine knows of studies or storages.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from search.trial_job import Job, JobOutcome, WorkerSpec
+
+
+class JobSource(Protocol):
+    """Where jobs come from and outcomes go. Called from one thread at a time."""
+
+    def next_job(self) -> Job | None:
+        """The next job; None where there is none now (there may be, once one more is finished)."""
+        ...
+
+    def finish(self, outcome: JobOutcome) -> None:
+        """Take what came of a job."""
+        ...
+
+    def remaining(self) -> int:
+        """How many jobs at most are still to be finished, those in flight included."""
+        ...
+
+
+class Engine(Protocol):
+    """Runs jobs in worker processes, each of which builds its evaluator once."""
+
+    workers: int
+
+    def run(self, spec: WorkerSpec, source: JobSource) -> None:
+        """Run jobs until none remain. Whatever ends it early also ends every worker."""
+        ...
+
+
+class WorkerBroken(Exception):
+    """A worker that could not be built, for a reason that no other trial would escape."""
