@@ -1,0 +1,62 @@
+"""A study that is there already, as the commands after a search see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search import compose
+from search.cli import studies
+from search.settings import Settings
+
+if TYPE_CHECKING:
+    from search.ledger import StudyRows
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Its folder and settings; rows, task and target are made when asked for."""
+
+    folder: Path
+    settings: Settings
+
+    @cached_property
+    def rows(self) -> StudyRows:
+        """The study's rows, read from its storage."""
+        from search.study_rows import read_rows
+
+        return read_rows(self.settings.storage_url, self.settings.study.name)
+
+    @cached_property
+    def task(self) -> Any:
+        """The study's task."""
+        return build(self.settings, "task")
+
+    @cached_property
+    def target(self) -> Any:
+        """The study's target."""
+        return build(self.settings, "target")
+
+
+def build(settings: Settings, node: str) -> Any:
+    """The object of one node of the settings; a file that is missing is the user's to mend."""
+    from compressors.errors import UserError
+    from search.build import instantiate
+
+    compose.check_nodes(settings, [node])
+    try:
+        return instantiate(getattr(settings, node), node)
+    except FileNotFoundError as error:
+        raise UserError(f"The {node} cannot be made: {error}.") from error
+
+
+def open_study(text: str | None) -> Opened:
+    """The study that a command's words name."""
+    from dataclasses import replace
+
+    folder = studies.find(text)
+    settings = compose.read(folder)
+    here = replace(settings, output_dir=str(folder.parent))
+    return Opened(folder, here)

@@ -1,0 +1,146 @@
+"""`paredown search`, put together: settings in, a front in the study's folder out.
+
+The only place where every part meets. Whatever the user can mend is found before the study's
+folder is touched.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from compressors.errors import UserError
+from search import compose
+from search.build import instantiate
+from search.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evaluation.evaluator import Evaluator
+    from search.driver import Search
+    from search.ledger import Listener, StudyRows, TrialRow
+    from search.space import Space
+
+PASSED_ON = ("PAREDOWN_CACHE",)  # variables that workers on other machines need as well
+
+
+def run(settings: Settings, *, dry_run: bool) -> int:
+    """Search to the total, validate the front, say where everything lies."""
+    from rich.console import Console
+
+    compose.check_nodes(settings)
+    console = Console()
+    evaluator, space = prepare(settings)
+    search = assemble(settings, evaluator, space)
+    if dry_run:
+        from search.space_table import print_space
+
+        print_space(space, console)
+        return 0
+    rows = _search(search, settings, console)
+    _finish(rows, settings, evaluator, console)
+    return 0
+
+
+def prepare(settings: Settings) -> tuple[Evaluator, Space]:
+    """The task on the target, and the space of what can be done to it there."""
+    from evaluation.evaluator import Evaluator
+    from search.space_build import build_space
+
+    try:
+        evaluator = Evaluator(
+            instantiate(settings.task, "task"), instantiate(settings.target, "target")
+        )
+        structure = evaluator.structure
+    except FileNotFoundError as error:
+        raise UserError(f"The task's model cannot be made: {error}.") from error
+    return evaluator, build_space(structure, evaluator.target.capability, settings.space)
+
+
+def assemble(settings: Settings, evaluator: Evaluator, space: Space) -> Search:
+    """The search as the driver takes it."""
+    from search.driver import Search
+    from search.objectives import check_constraints, objectives_of
+    from search.trial_job import WorkerSpec
+
+    quality = evaluator.task.metric
+    check_constraints(settings.constraints.given(), quality)
+    threads = settings.target.get("threads", 1)
+    return Search(
+        name=settings.study.name,
+        folder=settings.folder,
+        storage=settings.storage_url,
+        space=space,
+        objectives=objectives_of(settings.objectives, quality),
+        quality=quality,
+        sampler=instantiate(settings.sampler, "sampler"),
+        engine=instantiate(settings.engine, "engine"),
+        worker=WorkerSpec(
+            task=settings.task,
+            target=settings.target,
+            folder=str(settings.folder.absolute()),
+            threads=threads if isinstance(threads, int) else 1,
+            modules=settings.modules,
+            environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        ),
+        trials=settings.budget.trials,
+        hours=settings.budget.hours,
+        constraints=settings.constraints.given(),
+        seed=settings.seed,
+    )
+
+
+@dataclass
+class StudyFile:
+    """Writes config.yaml once the study is open, so that one that is refused keeps its own."""
+
+    settings: Settings
+    told: int = 0
+
+    def started(self, rows: StudyRows, total: int) -> None:
+        """The study was accepted."""
+        del rows, total
+        compose.write(self.settings, self.settings.folder)
+
+    def trial_finished(self, row: TrialRow) -> None:
+        """Count it."""
+        del row
+        self.told += 1
+
+    def closed(self) -> None:
+        """Nothing to close."""
+
+
+def _search(search: Search, settings: Settings, console: Console) -> StudyRows:
+    from search.driver import run_search
+    from search.progress import progress_listener
+
+    file = StudyFile(settings)
+    listeners: list[Listener] = [file, progress_listener(console), *_trackers(settings, console)]
+    rows = run_search(search, listeners)
+    if not file.told:
+        total = settings.budget.trials
+        console.print(f"Nothing is left to do: the study has its {total} trials.", markup=False)
+    return rows
+
+
+def _trackers(settings: Settings, console: Console) -> list[Any]:
+    if not settings.tracking.enabled:
+        return []
+    from search.tracking import MlflowListener
+
+    return [
+        MlflowListener(
+            settings.tracking_uri,
+            settings.folder,
+            warn=lambda words: console.print(f"warning: {words}", markup=False),
+        )
+    ]
+
+
+def _finish(rows: StudyRows, settings: Settings, evaluator: Evaluator, console: Console) -> None:
+    from search.finish import finish
+
+    finish(rows, settings.folder, evaluator.task, evaluator.target, console=console)
