@@ -41,12 +41,13 @@ install_into_venv() {
     printf '%s\n%s\n' "$(fingerprint)" "$extras" >"$venv/.stamp"
 }
 
-# Two that start at once: the second waits for the first, then finds everything there.
+# Two that start at once: the second waits for the first, then finds everything there. The lock
+# is on the folder itself, so that no file of it is left behind.
 set_up() {
     is_set_up && return
     mkdir -p "$(dirname "$venv")"
     (
         if command -v flock >/dev/null 2>&1; then flock 9; fi
         is_set_up || install_into_venv
-    ) 9>"$venv.lock"
+    ) 9<"$(dirname "$venv")"
 }
