@@ -11,6 +11,7 @@ from typing import Any
 
 from compressors.errors import UserError, choices
 from compressors.policy import LowRank, Prune, Recovery
+from compressors.policy_rules import full_rank, kept_channels, rank_of
 from compressors.structure import Layer, Structure
 from evaluation.target import Capability
 from search.knobs import Choices, Knob, KnobKind, Range
@@ -66,7 +67,8 @@ def _prune(structure: Structure, options: StepOptions, multiple: int) -> list[Kn
         """One share for each outcome: shares that round to the same kept counts are merged."""
         outcomes: dict[tuple[int, ...], Choice] = {}
         for share in shares:
-            kept = tuple(kept_channels(channels[root], float(share), multiple) for root in roots)
+            prune = Prune(float(share), multiple=multiple)
+            kept = tuple(kept_channels(channels[root], prune) for root in roots)
             outcomes.setdefault(kept, share)
         return tuple(outcomes.values())
 
@@ -120,17 +122,10 @@ def _knobs(
     return knobs
 
 
-def kept_channels(channels: int, share: float, multiple: int) -> int:
-    """How many channels stay when a share goes: the nearest multiple, at least one of them."""
-    if share == 0:
-        return channels
-    return min(channels, max(multiple, round(channels * (1 - share) / multiple) * multiple))
-
-
 def _gains(layer: Layer, ratio: float) -> bool:
     """Whether two thinner layers of this rank have fewer weights than the one they replace."""
     columns = layer.in_channels * layer.kernel[0] * layer.kernel[1]
-    rank = max(1, round(ratio * min(columns, layer.out_channels)))
+    rank = rank_of(full_rank(layer), LowRank(ratio))
     return rank * (columns + layer.out_channels) < columns * layer.out_channels
 
 

@@ -32,6 +32,15 @@ class JobOutcome:
 
 
 @dataclass(frozen=True)
+class Broken:
+    """A worker that could not load its task and target, for a reason no trial would escape."""
+
+    reason: str
+    by_user: bool  # the user's to mend
+    traceback: str
+
+
+@dataclass(frozen=True)
 class WorkerSpec:
     """All that a worker needs to build its evaluator: plain data that any process can be sent."""
 

@@ -1,7 +1,7 @@
 """A worker: holds the task and the target, evaluates one policy after another.
 
-`run_job` is the trial boundary, the one place where every exception is caught: it fails the trial
-with a sentence and keeps the traceback. Workers never see the study's storage.
+This is the trial boundary, the one place where every exception is caught: it becomes a sentence,
+with the traceback kept. Workers never see the study's storage.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressors import policy_yaml
-from search.trial_job import REFERENCE_JOB, Job, JobOutcome, WorkerSpec
+from compressors.errors import UserError
+from search.trial_job import REFERENCE_JOB, Broken, Job, JobOutcome, WorkerSpec
 
 if TYPE_CHECKING:
     from evaluation.evaluator import Evaluator
@@ -37,12 +38,22 @@ def build_evaluator(spec: WorkerSpec) -> Evaluator:
         if folder not in sys.path:
             sys.path.append(folder)  # last, so that a user's folder never shadows our packages
     import torch
-    from evaluation.evaluator import Evaluator
 
+    from evaluation.evaluator import Evaluator
     from search.build import instantiate
 
     torch.set_num_threads(spec.threads)
     return Evaluator(instantiate(spec.task, "task"), instantiate(spec.target, "target"))
+
+
+def load(spec: WorkerSpec) -> Evaluator | Broken:
+    """The evaluator, or why there is none."""
+    try:
+        return build_evaluator(spec)
+    except Exception as error:
+        by_user = isinstance(error, UserError)
+        reason = str(error) if by_user else in_a_sentence(error)
+        return Broken(reason, by_user, traceback.format_exc())
 
 
 def run_job(evaluator: Evaluator, job: Job, folder: Path) -> JobOutcome:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from search.trial_job import Job, JobOutcome, WorkerSpec
+from compressors.errors import UserError
+from search.trial_job import Broken, Job, JobOutcome, WorkerSpec
 
 
 class JobSource(Protocol):
@@ -38,3 +39,10 @@ class Engine(Protocol):
 
 class WorkerBroken(Exception):
     """A worker that could not be built, for a reason that no other trial would escape."""
+
+
+def broken(found: Broken) -> Exception:
+    """The exception that ends a search whose workers cannot be built."""
+    if found.by_user:
+        return UserError(found.reason)
+    return WorkerBroken(f"A worker could not load its task and target:\n{found.traceback}")

@@ -8,10 +8,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 
-from compressors.errors import UserError
-from search.engines.base import WorkerBroken
-from search.engines.local_worker import LOG, Broken, Ready, work
-from search.trial_job import Job, JobOutcome, WorkerSpec
+from search.engines.base import WorkerBroken, broken
+from search.engines.local_worker import LOG, Ready, work
+from search.trial_job import Broken, Job, JobOutcome, WorkerSpec
 
 PATIENCE = 5.0  # seconds that a worker is given to end by itself
 
@@ -74,10 +73,8 @@ class WorkerProcess:
     def _heed(self, message: Ready | Broken) -> None:
         if isinstance(message, Ready):
             self._ready = True
-        elif message.by_user:
-            raise UserError(message.reason)
         else:
-            raise WorkerBroken(f"A worker could not load its task and target:\n{message.traceback}")
+            raise broken(message)
 
     def _replace(self) -> JobOutcome | None:
         self._process.join()

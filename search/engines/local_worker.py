@@ -6,14 +6,13 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from compressors.errors import UserError
-from search.trial_job import WorkerSpec
+from search.trial_job import Broken, WorkerSpec
+from search.worker import load, run_job
 
 LOG = "workers.log"  # in the study's folder: whatever workers and users' code in them print
 
@@ -23,29 +22,15 @@ class Ready:
     """The worker has built its evaluator."""
 
 
-@dataclass(frozen=True)
-class Broken:
-    """The worker could not build its evaluator."""
-
-    reason: str
-    by_user: bool
-    traceback: str
-
-
 def work(pipe: Connection, spec: WorkerSpec) -> None:
     """Build the evaluator, then evaluate each job that comes, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _print_to(Path(spec.folder) / LOG)
-    from search.worker import build_evaluator, in_a_sentence, run_job
-
-    try:
-        evaluator = build_evaluator(spec)
-    except Exception as error:
-        by_user = isinstance(error, UserError)
-        reason = str(error) if by_user else in_a_sentence(error)
-        pipe.send(Broken(reason, by_user, traceback.format_exc()))
+    evaluator = load(spec)
+    if isinstance(evaluator, Broken):
+        pipe.send(evaluator)
         return
     pipe.send(Ready())
     while True:

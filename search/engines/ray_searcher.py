@@ -1,0 +1,66 @@
+"""Ray Tune's searcher over a job source: what Tune suggests is what the study asked.
+
+Knows nothing of studies or samplers. Imports Ray, so import it where Ray runs.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from search.engines.base import JobSource, broken
+from search.trial_job import Broken, JobOutcome
+
+DIED = "The worker died, most likely as the machine ran out of memory; Ray's logs say more."
+
+
+FINISHED = Searcher.FINISHED
+
+
+class JobSearcher(Searcher):
+    """Hands jobs to Tune as configurations, and Tune's results back as outcomes."""
+
+    def __init__(self, source: JobSource, most_at_once: int) -> None:
+        super().__init__()
+        self._source = source
+        self._most = most_at_once
+        self._numbers: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next job; None for not now, FINISHED for no more."""
+        if not self._source.remaining():
+            return FINISHED
+        if len(self._numbers) >= self._most:
+            return None
+        job = self._source.next_job()
+        if job is None:
+            return None if self._source.remaining() else FINISHED
+        self._numbers[trial_id] = job.number
+        return {"number": job.number, "policy": job.policy}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Finish the job of a Tune trial."""
+        number = self._numbers.pop(trial_id, None)
+        if number is not None:
+            self._source.finish(_outcome(number, None if error else result))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the record."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the record."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the study is the record."""
+
+
+def _outcome(number: int, result: dict[str, Any] | None) -> JobOutcome:
+    if result and "broken" in result:
+        raise broken(Broken(**json.loads(result["broken"])))
+    if result and "outcome" in result:
+        return JobOutcome(**json.loads(result["outcome"]))
+    return JobOutcome(number, reason=DIED)
