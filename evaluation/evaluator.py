@@ -1,0 +1,101 @@
+"""From a policy to numbers: compress, score, lower, weigh and time.
+
+Built once a worker; holds the task's model, the stack and the target between policies. Knows
+nothing of searches: whoever calls it decides which policy, and what an exception means.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from compressors.data import Split
+from compressors.policy import Policy
+from compressors.quantize import strip
+from compressors.record import CompressedModel
+from compressors.stack import Stack
+from compressors.structure import Structure
+from evaluation import quiet
+from evaluation.costs import macs, parameters
+from evaluation.measurement import MACS, PARAMETERS, SIZE, Measurement, Value
+from evaluation.target import Artifact, Target
+from evaluation.task import Task
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one policy gave, and what finding out cost."""
+
+    measurement: Measurement  # quality as simulated, on the validation split; then the costs
+    record: dict[str, Any]  # Record.to_json()
+    artifact: Path
+    seconds: float
+    evaluations: float  # whole validation splits scored
+
+
+class Evaluator:
+    """A task on a target."""
+
+    def __init__(self, task: Task, target: Target) -> None:
+        self.task = task
+        self.target = target
+        self._stack = Stack(task.model(), task)
+
+    @property
+    def structure(self) -> Structure:
+        """What of the task's model can be compressed."""
+        return self._stack.structure
+
+    def evaluate(
+        self,
+        policy: Policy,
+        artifact_path: Path,
+        *,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> Evaluation:
+        """Everything about one policy; makes way for timings elsewhere on the machine."""
+
+        def step() -> None:
+            quiet.pause_point()
+            on_step()
+
+        start = perf_counter()
+        with quiet.busy():
+            compressed = self._stack.apply(policy, on_step=step)
+            step()
+            quality = self._simulated_quality(compressed)
+            step()
+            artifact = self.target.lower(compressed, self.task, artifact_path)
+            values = (quality, *self._costs(compressed, artifact))
+        record = compressed.record.to_json()
+        del compressed
+        gc.collect()  # graphs of a trial hold each other, and the next one needs the room
+        seconds = perf_counter() - start
+        return Evaluation(Measurement(values), record, artifact.path, seconds, 1.0)
+
+    def exported_quality(self, path: Path, split: Split) -> Value:
+        """The quality of a deployable file on a split."""
+        with quiet.busy():
+            return self.task.quality(self.target.load(path), split)
+
+    def _simulated_quality(self, compressed: CompressedModel) -> Value:
+        module = compressed.module.eval()
+        with torch.no_grad():
+            return self.task.quality(module, "validation")
+
+    def _costs(self, compressed: CompressedModel, artifact: Artifact) -> tuple[Value, ...]:
+        plain = deepcopy(compressed.module)
+        strip(plain)
+        return (
+            self.target.latency(artifact),
+            Value(SIZE, float(artifact.size_bytes)),
+            Value(PARAMETERS, float(parameters(plain))),
+            Value(MACS, float(macs(plain, compressed.example))),
+        )

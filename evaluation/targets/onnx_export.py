@@ -1,0 +1,165 @@
+"""A float torch module as an ONNX graph, with batch norms folded and no detours.
+
+Exports through TorchScript: thirty times faster than the newer exporter, which matters where every
+trial exports, and the graphs are equal. Every layer's weight keeps its module path as its name.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import onnx
+import torch
+from onnx import NodeProto, helper
+from torch import Tensor, nn
+
+from evaluation.targets.onnx_graph import OPSET, Array, Graph, attributes
+
+Factors = dict[str, Array]  # by weight name: what folding multiplied each output channel with
+
+
+def export(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Graph, Factors]:
+    """The graph of a module in eval mode, and the factors that batch norms left in the weights."""
+    graph = Graph.of(_trace(module.eval(), example))
+    _drop_identities(graph)
+    _fold_transposes(graph)
+    _pool_globally(graph)
+    factors = _fold_batch_norms(graph)
+    for node in graph.nodes:
+        _drop_defaults(graph, node)
+        _name(graph, node)
+    return graph, factors
+
+
+def _trace(module: nn.Module, example: tuple[Tensor, ...]) -> onnx.ModelProto:
+    inputs = [f"input{n}" for n in range(len(example))]
+    buffer = io.BytesIO()
+    with _quiet(), torch.no_grad():
+        torch.onnx.export(
+            module,
+            example,
+            buffer,  # type: ignore[arg-type]
+            dynamo=False,
+            opset_version=OPSET,
+            training=torch.onnx.TrainingMode.PRESERVE,  # leaves batch norms for us to fold
+            do_constant_folding=False,
+            input_names=inputs,
+            output_names=["output0"],
+            dynamic_axes={name: {0: "n"} for name in [*inputs, "output0"]},
+        )
+    return onnx.load_from_string(buffer.getvalue())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's advice to use its successor is not for our users."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _drop_identities(graph: Graph) -> None:
+    for node in list(graph.nodes):
+        if node.op_type == "Identity" and node.input[0] in graph.constants:
+            graph.constants[node.output[0]] = graph.constants[node.input[0]]
+            graph.nodes.remove(node)
+        elif node.op_type in ("Identity", "Dropout"):
+            graph.bypass(node)
+
+
+def _fold_transposes(graph: Graph) -> None:
+    """A transposed weight is stored transposed, under its own name."""
+    for node in list(graph.nodes):
+        name = node.input[0]
+        if node.op_type == "Transpose" and name in graph.constants:
+            users = graph.consumers(name)
+            if len(users) == 1:
+                perm = attributes(node).get("perm")
+                graph.constants[name] = graph.constants[name].transpose(perm)
+                graph.bypass(node)
+
+
+def _pool_globally(graph: Graph) -> None:
+    """A mean over height and width is a global average pool, which has an integer kernel."""
+    for place, node in enumerate(graph.nodes):
+        facts = attributes(node)
+        if node.op_type != "ReduceMean" or facts.get("axes") not in ([2, 3], [-2, -1], [-1, -2]):
+            continue
+        pooled = node.output[0] if facts.get("keepdims", 1) else graph.fresh()
+        graph.nodes[place] = helper.make_node("GlobalAveragePool", [node.input[0]], [pooled])
+        if pooled != node.output[0]:
+            flat = helper.make_node("Flatten", [pooled], [node.output[0]])
+            graph.nodes.insert(place + 1, flat)
+
+
+def _fold_batch_norms(graph: Graph) -> Factors:
+    factors: Factors = {}
+    for norm in [node for node in graph.nodes if node.op_type == "BatchNormalization"]:
+        layer = graph.producer(norm.input[0])
+        if layer is not None and _foldable(graph, layer):
+            weight = layer.input[1]
+            factors[weight] = _fold(graph, layer, norm)
+            graph.bypass(norm)
+    return factors
+
+
+def _foldable(graph: Graph, layer: NodeProto) -> bool:
+    if layer.op_type not in ("Conv", "Gemm") or graph.sole_consumer(layer.output[0]) is None:
+        return False
+    if layer.op_type == "Gemm" and attributes(layer).get("transB") != 1:
+        return False
+    weight = layer.input[1]
+    return weight in graph.constants and len(graph.consumers(weight)) == 1
+
+
+def _fold(graph: Graph, layer: NodeProto, norm: NodeProto) -> Array:
+    gamma, beta, mean, variance = (graph.constants[n].astype(np.float64) for n in norm.input[1:5])
+    factor = gamma / np.sqrt(variance + attributes(norm).get("epsilon", 1e-5))
+    weight = graph.constants[layer.input[1]]
+    shape = (-1,) + (1,) * (weight.ndim - 1)
+    graph.constants[layer.input[1]] = (weight * factor.reshape(shape)).astype(np.float32)
+    bias = graph.constants[layer.input[2]] if len(layer.input) > 2 else 0.0
+    name = graph.fresh()
+    graph.constants[name] = ((bias - mean) * factor + beta).astype(np.float32)
+    layer.input[:] = [*layer.input[:2], name]
+    return np.asarray(factor)
+
+
+LAYERS = ("Conv", "Gemm", "MatMul")
+DEFAULTS: dict[str, dict[str, object]] = {
+    "Conv": {"dilations": [1, 1], "group": 1, "strides": [1, 1], "pads": [0, 0, 0, 0]},
+    "Gemm": {"alpha": 1.0, "beta": 1.0},
+}
+
+
+def _drop_defaults(graph: Graph, node: NodeProto) -> None:
+    """Attributes that say what is so anyhow only take bytes."""
+    defaults = DEFAULTS.get(node.op_type, {})
+    facts = attributes(node)
+    shape_is_known = node.op_type == "Conv" and node.input[1] in graph.constants
+    keep = [
+        a
+        for a in node.attribute
+        if not (a.name in defaults and facts[a.name] == defaults[a.name])
+        and not (a.name == "kernel_shape" and shape_is_known)
+    ]
+    del node.attribute[:]
+    node.attribute.extend(keep)
+
+
+def _name(graph: Graph, node: NodeProto) -> None:
+    """A layer's node bears the layer's module path; no other node needs a name."""
+    node.name = ""
+    if node.op_type in LAYERS and node.input[1] in graph.constants:
+        node.name = node.input[1].removesuffix(".weight")

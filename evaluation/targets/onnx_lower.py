@@ -1,0 +1,95 @@
+"""From a compressed model to the ONNX graph that does the same with integer kernels.
+
+Float export, batch norms folded into weights, integer weights exactly as simulated (a batch norm's
+factor goes into the scales, its sign into the integers), then the plan of what stays in integers,
+its missing ranges seen on the calibration split, and the pairs that say all this to a runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper
+
+from compressors.data import Data
+from compressors.quantize import LayerQuantization, describe, strip
+from compressors.record import CompressedModel
+from evaluation.targets.onnx_export import Factors, export
+from evaluation.targets.onnx_graph import Array, Graph, to_model
+from evaluation.targets.onnx_plan import Plan, QuantizedLayer, Scale, plan, set_glue
+from evaluation.targets.onnx_qdq import write, write_layers_only
+from evaluation.targets.ort_session import Session
+
+LARGEST_BIAS = 2.0**30  # of a kernel's 32-bit sums, with room for what is added to it
+
+
+def lower(compressed: CompressedModel, data: Data) -> Graph:
+    """The deployable graph."""
+    module = deepcopy(compressed.module).cpu()
+    described = describe(module)
+    strip(module)
+    graph, factors = export(module, tuple(tensor.cpu() for tensor in compressed.example))
+    layers = _layers(graph, described, factors)
+    if not layers:
+        return graph
+    planned = plan(graph, layers)
+    set_glue(planned, _ranges(graph, planned, data))
+    return write(graph, planned)
+
+
+def _layers(
+    graph: Graph, described: Mapping[str, LayerQuantization], factors: Factors
+) -> dict[str, QuantizedLayer]:
+    nodes = {node.name: node for node in graph.nodes if node.name}
+    missing = sorted(set(described) - set(nodes))
+    if missing:
+        raise RuntimeError(f"Quantised layers that the exported graph lost: {missing}")
+    return {name: _layer(graph, nodes[name], facts, factors) for name, facts in described.items()}
+
+
+def _layer(
+    graph: Graph, node: NodeProto, facts: LayerQuantization, factors: Factors
+) -> QuantizedLayer:
+    assert facts.weight_integers is not None
+    assert facts.weight_scales is not None
+    assert facts.scale is not None
+    assert facts.zero_point is not None
+    integers = facts.weight_integers.detach().numpy().astype(np.float64)
+    scales = facts.weight_scales.detach().numpy().astype(np.float64)
+    shape = (-1,) + (1,) * (integers.ndim - 1)
+    factor = factors.get(node.input[1], np.ones(len(scales)))
+    integers *= np.sign(factor).reshape(shape)
+    scales = scales * np.abs(factor)
+    wide = np.maximum(scales, _least_scales(graph, node, facts.scale))
+    integers = np.round(integers * (scales / wide).reshape(shape))
+    source = Scale(float(np.float32(facts.scale)), facts.zero_point)
+    return QuantizedLayer(integers.astype(np.int8), wide.astype(np.float32), source)
+
+
+def _least_scales(graph: Graph, node: NodeProto, source_scale: float) -> Array:
+    """The smallest weight scales at which the bias still fits into the kernel's integers."""
+    least = np.float64(np.finfo(np.float32).tiny)
+    if len(node.input) < 3:
+        return np.asarray(least)
+    bias = np.abs(graph.constants[node.input[2]].astype(np.float64))
+    return np.asarray(np.maximum(bias / (source_scale * LARGEST_BIAS), least))
+
+
+def _ranges(graph: Graph, planned: Plan, data: Data) -> dict[str, tuple[float, float]]:
+    """The least and the largest value of every glue tensor, in the model as it is simulated."""
+    if not planned.glue:
+        return {}
+    simulated = write_layers_only(graph, planned)
+    glue = sorted(planned.glue)
+    seen = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in glue]
+    simulated.outputs = [*graph.outputs, *seen]
+    session = Session(to_model(simulated).SerializeToString(), threads=1, optimise=False)
+    ranges = dict.fromkeys(glue, (0.0, 0.0))
+    for batch in data.batches("calibration"):
+        values = list(session.outputs(*batch.args).values())[len(graph.outputs) :]
+        for name, value in zip(glue, values, strict=True):
+            low, high = ranges[name]
+            ranges[name] = (min(low, float(value.min())), max(high, float(value.max())))
+    return ranges

@@ -1,0 +1,94 @@
+"""ONNX Runtime on this CPU: sessions with pinned threads, and calls on them.
+
+The one place that imports onnxruntime. Threads of a session spin while they wait, ONNX Runtime's
+default, which is fastest where a model has its cores to itself; with one thread there are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort  # type: ignore[import-untyped]
+import torch
+from torch import Tensor
+
+from compressors.errors import UserError
+
+VERSION: str = ort.__version__
+TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+}
+
+
+class Session:
+    """A model that runs."""
+
+    def __init__(
+        self,
+        model: bytes | Path,
+        threads: int,
+        *,
+        optimise: bool = True,
+        dump: Path | None = None,
+    ) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3  # errors alone
+        if not optimise:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if dump is not None:
+            options.optimized_model_filepath = str(dump)
+        source = str(model) if isinstance(model, Path) else model
+        providers = ["CPUExecutionProvider"]
+        self._session = ort.InferenceSession(source, options, providers=providers)
+        self._inputs = self._session.get_inputs()
+
+    def predict(self, *args: Tensor) -> Tensor:
+        """The first output, as a torch tensor."""
+        return torch.from_numpy(self._session.run(None, self._feed(args))[0])
+
+    def outputs(self, *args: Tensor) -> Mapping[str, Any]:
+        """Every output by name, as arrays."""
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(None, self._feed(args)), strict=True))
+
+    def call(self, batch: int) -> Callable[[], object]:
+        """One run on made-up inputs of a batch size, as a Python caller makes it."""
+        chance = np.random.default_rng(0)
+        feed = {}
+        for value in self._inputs:
+            shape = [batch, *(d if isinstance(d, int) else 1 for d in value.shape[1:])]
+            feed[value.name] = chance.standard_normal(shape).astype(_type(value.type))
+        session = self._session
+        return lambda: session.run(None, feed)
+
+    def _feed(self, args: tuple[Tensor, ...]) -> dict[str, Any]:
+        pairs = zip(self._inputs, args, strict=True)
+        return {value.name: arg.detach().numpy() for value, arg in pairs}
+
+
+def open_file(path: Path, threads: int, dump: Path | None = None) -> Session:
+    """The session of a file; a file that is none is the user's to mend."""
+    if not path.is_file():
+        raise UserError(f"There is no model file '{path}'; build it first, or name another.")
+    try:
+        return Session(path, threads, dump=dump)
+    except Exception as error:  # onnxruntime's errors share no base class
+        if type(error).__module__.startswith("onnxruntime"):
+            reason = str(error).splitlines()[0]
+            raise UserError(f"ONNX Runtime cannot load '{path}': {reason}") from error
+        raise
+
+
+def _type(name: str) -> Any:
+    if name not in TYPES:
+        raise UserError(f"Inputs of type {name} cannot be timed; valid: {', '.join(TYPES)}.")
+    return TYPES[name]
