@@ -6,6 +6,7 @@ Knows units and names of metrics; knows nothing of tables, pages or pictures.
 from __future__ import annotations
 
 import math
+import re
 
 from evaluation.measurement import Value
 
@@ -40,7 +41,20 @@ def spread_words(value: Value) -> str:
     text = words(value.value, value.metric.unit)
     if not value.spread:
         return text
-    return f"{text} ± {words(value.spread, value.metric.unit)}"
+    return f"{text} ± {margin(value.spread, value.metric.unit)}"
+
+
+def margin(spread: float, unit: str) -> str:
+    """A spread with its unit, to two digits: more would say nothing."""
+    if spread == 0:
+        return words(0.0, unit)
+    power = 10.0 ** (math.floor(math.log10(abs(spread))) - 1)
+    return trimmed(words(round(spread / power) * power, unit))
+
+
+def trimmed(text: str) -> str:
+    """A number's words without needless zeros behind the point."""
+    return re.sub(r"(\.\d*?)0+(?!\d)", r"\1", text).replace(". ", " ").removesuffix(".")
 
 
 def title(name: str) -> str:

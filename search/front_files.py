@@ -59,7 +59,7 @@ def to_json(rows: StudyRows, front: Front, validation: Validation) -> dict[str, 
             "seconds": round(sum(row.seconds for row in rows.trials), 3),
             "evaluations": round(sum(row.evaluations for row in rows.trials), 3),
         },
-        "reference": {**_values(rows.reference), "exported": _values(validation.reference)},
+        "reference": {**values_json(rows.reference), "exported": values_json(validation.reference)},
         "hypervolume": front.hypervolume,
         "reference_point": list(front.reference_point) if front.reference_point else None,
         "best": front.knee.number if front.knee else None,
@@ -143,12 +143,13 @@ def _member(row: TrialRow, validation: Validation) -> dict[str, Any]:
         "baseline": row.baseline is not None,
         "baseline_name": row.baseline,
         "feasible": row.feasible,
-        "search": _values(row.measurement),
-        "exported": _values(validation.of(row)),
+        "search": values_json(row.measurement),
+        "exported": values_json(validation.of(row)),
     }
 
 
-def _values(measurement: Measurement | None) -> dict[str, dict[str, float | None]]:
+def values_json(measurement: Measurement | None) -> dict[str, dict[str, float | None]]:
+    """Values with their spreads, by name."""
     if measurement is None:
         return {}
     return {v.metric.name: {"value": v.value, "spread": v.spread} for v in measurement.values}

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.atomic import replacing
-from search.figures import count, title, words
+from search.figures import count, title
 from search.front import Front
 from search.front_files import Validation
 from search.labels import Label, place
 from search.ledger import StudyRows
-from search.plot_data import Mark, Panel, panels
+from search.plot_data import Mark, Panel, panels, ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,18 +125,19 @@ def _scatter(
 
 
 def _frame(axes: Axes, panel: Panel) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import NullLocator
 
     axes.set_facecolor(PAPER)
     axes.set_xscale("log" if panel.log else "linear")
     axes.set_xlim(*panel.x_range)
     axes.set_ylim(*panel.y_range)
-    unit_x, unit_y = panel.x.unit, panel.y.unit
-    if panel.log:
-        axes.xaxis.set_major_locator(LogLocator(subs=_subs(panel.x_range)))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: short(v, unit_x)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: short(v, unit_y)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    for line, limits, unit, log in (
+        (axes.xaxis, panel.x_range, panel.x.unit, panel.log),
+        (axes.yaxis, panel.y_range, panel.y.unit, False),
+    ):
+        values, texts = zip(*ticks(limits, unit, log), strict=True)
+        line.set_ticks(values, texts)
     axes.grid(True, color=GRID, lw=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=8.5, labelcolor=SOFT, which="both")
@@ -150,18 +151,6 @@ def _frame(axes: Axes, panel: Panel) -> None:
         axes.text(
             0.99, 0.985, note, transform=axes.transAxes, ha="right", va="top", size=8, color=SOFT
         )
-
-
-def _subs(limits: tuple[float, float]) -> tuple[float, ...]:
-    """Which multiples of a power of ten get a tick: more of them on a short axis."""
-    return (1, 1.5, 2, 3, 5, 7) if limits[1] < 12 * limits[0] else (1, 2, 5)
-
-
-def short(value: float, unit: str) -> str:
-    """A tick's text: as words, without needless zeros."""
-    number, _, rest = words(value, unit).partition(" ")
-    trimmed = number.rstrip("0").rstrip(".") if "." in number else number
-    return f"{trimmed} {rest}".strip()
 
 
 def _labels(axes: Axes, panel: Panel) -> None:

@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from evaluation.measurement import COSTS, Measurement
-from search.figures import times, words
+from search.figures import times, trimmed, words
 from search.front import Front
 from search.front_files import Validation
 from search.ledger import Objective, StudyRows, TrialRow
 
 LOGARITHMIC = ("ms", "bytes", "count", "mJ", "J")
 MOST = 3  # panels
+LONG_AXIS, SHORT_AXIS = (1, 2, 5), (1, 1.5, 2, 3, 5, 7)  # ticks a power of ten
 
 
 @dataclass(frozen=True)
@@ -235,3 +236,26 @@ def _x_range(marks: Iterable[Mark], log: bool) -> tuple[float, float]:
         return low / factor, high * factor
     pad = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
     return low - pad, high + pad
+
+
+def ticks(limits: tuple[float, float], unit: str, log: bool) -> list[tuple[float, str]]:
+    """Round values within the limits, with their words."""
+    low, high = limits
+    if log:
+        subs = LONG_AXIS if high > 12 * low else SHORT_AXIS
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        values = [sub * 10.0**power for power in powers for sub in subs]
+    else:
+        step = _round_step((high - low) / 7)
+        values = [step * k for k in range(math.floor(low / step), math.ceil(high / step) + 1)]
+    return [(value, short(value, unit)) for value in values if low <= value <= high]
+
+
+def short(value: float, unit: str) -> str:
+    """A tick's text: as words, without needless zeros."""
+    return trimmed(words(value, unit))
+
+
+def _round_step(rough: float) -> float:
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(power * k for k in (1, 2, 2.5, 5, 10) if power * k >= rough)

@@ -124,15 +124,20 @@ def artifact_file(row: TrialRow, folder: Path, evaluator: Evaluates) -> Path:
 
 def reference_file(rows: StudyRows, folder: Path, evaluator: Evaluates) -> Path:
     """The uncompressed model's deployable file: the identity trial's, or built for this."""
-    identity = policy_yaml.policy_id(Policy())
-    for row in rows.complete():
-        if row.policy_id == identity:
-            return artifact_file(row, folder, evaluator)
+    identity = reference_trial(rows)
+    if identity is not None:
+        return artifact_file(identity, folder, evaluator)
     file = folder / FILES / "reference.onnx"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         evaluator.evaluate(Policy(), file)
     return file
+
+
+def reference_trial(rows: StudyRows) -> TrialRow | None:
+    """The trial of the uncompressed model, if the study holds one."""
+    identity = policy_yaml.policy_id(Policy())
+    return next((row for row in rows.complete() if row.policy_id == identity), None)
 
 
 def _only(front: Front, validation: Validation) -> Validation:
