@@ -144,3 +144,15 @@ def _finish(rows: StudyRows, settings: Settings, evaluator: Evaluator, console: 
     from search.finish import finish
 
     finish(rows, settings.folder, evaluator.task, evaluator.target, console=console)
+    if settings.tracking.enabled:
+        _track_front(rows, settings, console)
+
+
+def _track_front(rows: StudyRows, settings: Settings, console: Console) -> None:
+    """Give MLflow the front's files; a store that is away is no failure of the search."""
+    from search.tracking import sync
+
+    try:
+        sync(rows, settings.folder, settings.tracking_uri)
+    except UserError as error:
+        console.print(f"warning: {error}", markup=False)

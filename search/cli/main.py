@@ -59,6 +59,8 @@ def _run(words: list[str]) -> int:
     except UserError as error:
         print(f"paredown: {error}", file=sys.stderr)
         return MENDABLE
+    except SystemExit as end:  # argparse has said what there is to say
+        return end.code if isinstance(end.code, int) else 0
 
 
 def _command(name: str, words: list[str]) -> int:

@@ -1,0 +1,37 @@
+"""`paredown apply`: from a policy file to a deployable model, on this or a newer checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from compressors.errors import UserError
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The policy, the folder to write, and the words that a search would take."""
+    parser.add_argument("policy", type=Path, help="a policy's YAML file")
+    parser.add_argument(
+        "overrides", nargs="*", help="as for search: task=…, target=…, target.threads=…"
+    )
+    parser.add_argument("--out", type=Path, help="default: a folder named as the policy")
+    parser.add_argument("--config-dir", "-cd", type=Path, help="your own folder of YAML")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Build, measure and write the model."""
+    from search.cli.opened import build
+    from search.compose import compose
+
+    if not given.policy.is_file():
+        raise UserError(f"There is no policy file '{given.policy}'.")
+    settings = compose(given.overrides, given.config_dir)
+    from compressors import policy_yaml
+
+    policy_yaml.read(given.policy)  # before a model is built for it
+    from search.exports import apply_policy
+
+    out = given.out or Path(given.policy.stem)
+    made = apply_policy(given.policy, build(settings, "task"), build(settings, "target"), out)
+    print(f"Built in {made}/: {', '.join(sorted(path.name for path in made.iterdir()))}")
+    return 0
