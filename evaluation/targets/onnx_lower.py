@@ -18,6 +18,7 @@ from compressors.quantize import LayerQuantization, describe, strip
 from compressors.record import CompressedModel
 from evaluation.targets.onnx_export import Factors, export
 from evaluation.targets.onnx_graph import Array, Graph, to_model
+from evaluation.targets.onnx_guard import keep_float
 from evaluation.targets.onnx_plan import Plan, QuantizedLayer, Scale, plan, set_glue
 from evaluation.targets.onnx_qdq import write, write_layers_only
 from evaluation.targets.ort_session import Session
@@ -36,7 +37,9 @@ def lower(compressed: CompressedModel, data: Data) -> Graph:
         return graph
     planned = plan(graph, layers)
     set_glue(planned, _ranges(graph, planned, data))
-    return write(graph, planned)
+    written = write(graph, planned)
+    keep_float(written)
+    return written
 
 
 def _layers(

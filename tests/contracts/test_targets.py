@@ -1,0 +1,146 @@
+"""What every target promises, held against every built-in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from compressors.errors import UserError
+from compressors.policy import LayerPolicy, Policy, Quantize
+from compressors.record import CompressedModel
+from compressors.stack import apply
+from evaluation.target import FLOAT, Artifact, Precision, Target
+from evaluation.targets.ort_cpu import OrtCpu
+from tests.evaluation.tiny import LAYERS, TinyTask
+
+TASK = TinyTask()
+
+
+@pytest.fixture(params=[OrtCpu], ids=lambda c: c.name)
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
+    made: Target = request.param(cache_dir=str(tmp_path / "cache"))
+    return made
+
+
+def compressed(precision: Precision) -> CompressedModel:
+    step = Quantize(precision.weights, precision.activations)
+    entries = tuple(LayerPolicy(name, quantize=step) for name in LAYERS)
+    return apply(TASK.model(), Policy(layers=() if precision == FLOAT else entries), TASK)
+
+
+def lowered(target: Target, precision: Precision, path: Path) -> Artifact:
+    return target.lower(compressed(precision), TASK, path)
+
+
+def every_precision(target: Target) -> list[Precision]:
+    return list(dict.fromkeys(p for ps in target.capability.precisions.values() for p in ps))
+
+
+def test_float_is_always_among_the_precisions(target: Target) -> None:
+    for precisions in target.capability.precisions.values():
+        assert FLOAT in precisions
+    assert target.capability.channel_multiple >= 1
+
+
+def test_the_file_answers_as_the_simulation_does(target: Target, tmp_path: Path) -> None:
+    for precision in every_precision(target):
+        model = compressed(precision)
+        artifact = target.lower(model, TASK, tmp_path / f"{precision}.bin")
+        predict = target.load(artifact.path)
+        for batch in TASK.batches("test"):
+            with torch.no_grad():
+                simulated = model.module.eval()(*batch.args)
+            exported = predict(*batch.args)
+            tolerance = 1e-4 if precision == FLOAT else 0.05
+            assert (exported - simulated).abs().max() <= tolerance * simulated.abs().max()
+
+
+def test_the_size_is_the_files_and_nothing_else_is_written(target: Target, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    artifact = lowered(target, FLOAT, folder / "model.bin")
+    assert artifact.size_bytes == artifact.path.stat().st_size
+    assert [p.name for p in folder.iterdir()] == ["model.bin"]
+
+
+def test_every_batch_size_runs(target: Target, tmp_path: Path) -> None:
+    for precision in every_precision(target):
+        predict = target.load(lowered(target, precision, tmp_path / "m.bin").path)
+        inputs = next(iter(TASK.batches("test"))).args[0]
+        alone = torch.cat([predict(row[None]) for row in inputs[:5]])
+        assert torch.allclose(alone, predict(inputs[:5]), atol=1e-4)
+
+
+def test_the_signature_follows_the_shapes_and_not_the_weights(
+    target: Target, tmp_path: Path
+) -> None:
+    def signature(seed: int, width: int = 16) -> str:
+        task = TinyTask(seed, width)
+        model = apply(task.model(), Policy(), task)
+        return target.lower(model, task, tmp_path / "m.bin").signature
+
+    assert signature(0) == signature(1) != signature(0, width=24)
+    signatures = {lowered(target, p, tmp_path / "m.bin").signature for p in every_precision(target)}
+    assert len(signatures) == len(every_precision(target))
+
+
+def test_lowering_leaves_the_model_as_it_was(target: Target, tmp_path: Path) -> None:
+    for precision in every_precision(target):
+        model = compressed(precision)
+        before = {name: value.clone() for name, value in model.module.state_dict().items()}
+        target.lower(model, TASK, tmp_path / "m.bin")
+        after = model.module.state_dict()
+        assert list(before) == list(after)
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_same_model_gives_the_same_file(target: Target, tmp_path: Path) -> None:
+    for precision in every_precision(target):
+        one = lowered(target, precision, tmp_path / "one.bin").path.read_bytes()
+        assert one == lowered(target, precision, tmp_path / "two.bin").path.read_bytes()
+
+
+def test_latency_is_measured_once_and_remembered_by_others(target: Target, tmp_path: Path) -> None:
+    artifact = lowered(target, FLOAT, tmp_path / "m.bin")
+    first = target.latency(artifact)
+    assert first.metric.name == "latency_ms"
+    assert first.value > 0
+    assert first.spread is not None
+    artifact.path.unlink()  # so that nobody can measure it again
+    other = type(target)(cache_dir=str(tmp_path / "cache"))
+    assert target.latency(artifact) == other.latency(artifact) == first
+
+
+def test_compare_gives_one_timing_a_candidate(target: Target, tmp_path: Path) -> None:
+    path = lowered(target, FLOAT, tmp_path / "m.bin").path
+    timings = target.compare(path, [path, path])
+    assert len(timings) == 2
+    for timing in timings:
+        assert timing.speedup == pytest.approx(1, abs=0.3)
+        assert timing.median_ms > 0
+
+
+def test_what_has_no_kernel_is_refused_with_the_valid_choices(
+    target: Target, tmp_path: Path
+) -> None:
+    impossible = Precision(3, 3)
+    if impossible in every_precision(target):
+        pytest.skip("this target has every precision")
+    with pytest.raises(UserError, match=r"w3a3.*valid.*float"):
+        lowered(target, impossible, tmp_path / "m.bin")
+    assert not (tmp_path / "m.bin").exists()
+
+
+def test_a_file_that_is_none_is_the_users_to_mend(target: Target, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no model file"):
+        target.load(tmp_path / "missing.bin")
+    (tmp_path / "broken.bin").write_bytes(b"this is no model")
+    with pytest.raises(UserError, match="cannot load"):
+        target.load(tmp_path / "broken.bin")
+
+
+@pytest.mark.parametrize("wrong", [{"threads": 0}, {"batch": -1}, {"threads": 1.5}])
+def test_impossible_arguments_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        OrtCpu(**wrong)
