@@ -50,7 +50,7 @@ def factorise(layer: nn.Conv2d | nn.Linear, rank: int) -> nn.Sequential:
     _fill(second, (left[:, :rank] * root).reshape(second.weight.shape))
     if layer.bias is not None and second.bias is not None:
         second.bias.copy_(layer.bias)
-    return nn.Sequential(first, second).train(layer.training)
+    return nn.Sequential(first, second)
 
 
 def _halves(

@@ -34,8 +34,9 @@ def parameter_count(module: nn.Module) -> int:
 
 
 def replace(root: nn.Module, name: str, new: nn.Module) -> None:
-    """Put a module in the place of another, at every path that leads to it."""
+    """Put a module in the place of another and in its mode, at every path that leads to it."""
     old = root.get_submodule(name)
+    new.train(old.training)
     for parent in list(root.modules()):
         for key, child in list(parent._modules.items()):
             if child is old:

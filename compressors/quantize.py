@@ -51,7 +51,6 @@ class QuantizedLayer(nn.Module):
             fit_weights(self.weight_quantizer, weight, settings.ranges)
         if settings.activations is not None:
             self.input_quantizer = InputQuantizer(settings.activations, weight.device)
-        self.train(layer.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output from its rounded weight and rounded input."""

@@ -16,7 +16,14 @@ SIZES: dict[str, int] = {"train": 64, "calibration": 16, "validation": 32, "test
 class Images:
     """Three classes of 8 x 8 images, two channels: a fixed pattern each, and noise."""
 
-    def __init__(self, *, ids: bool = True, train: bool = True, flat: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        ids: bool = True,
+        train: bool = True,
+        flat: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         generator = torch.Generator().manual_seed(7)
         patterns = torch.randn(3, 2, 8, 8, generator=generator)
         self._ids = ids
@@ -25,7 +32,8 @@ class Images:
             size = size if train or split != "train" else 0
             targets = torch.randint(0, 3, (size,), generator=generator)
             images = patterns[targets] + 0.7 * torch.randn(size, 2, 8, 8, generator=generator)
-            self._data[split] = (images.flatten(1) if flat else images, targets)
+            images = images.flatten(1) if flat else images
+            self._data[split] = (images.to(dtype), targets)
 
     def batches(
         self, split: Split, *, batch_size: int | None = None, seed: int | None = None
