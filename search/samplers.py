@@ -76,7 +76,6 @@ class Tpe:
                 n_ei_candidates=self.candidates,
                 multivariate=self.multivariate,
                 constant_liar=True,
-                warn_independent_sampling=False,
             )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the older output can be silenced
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is the driver's to handle
@@ -31,6 +32,7 @@ QUIET = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # which is how Ray spells one machine
 STORE_BYTES = 100 * 2**20  # nothing large goes through Ray's object store
 
 
@@ -55,7 +57,8 @@ class RayEngine:
 
     def run(self, spec: WorkerSpec, source: JobSource) -> None:
         """Run jobs until none remain."""
-        with _environment(QUIET), _quiet_logs(), self._cluster():
+        local = LOOPBACK if self._address is None else {}
+        with _environment(QUIET | local), _quiet_logs(), self.cluster():
             from search.engines.ray_searcher import JobSearcher
 
             searcher = JobSearcher(source, min(self.workers, source.remaining()))
@@ -79,12 +82,22 @@ class RayEngine:
                 trial_name_creator=lambda trial: str(trial.trial_id),
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
             ),
-            run_config=tune.RunConfig(storage_path=results, name="search", verbose=0),
+            run_config=tune.RunConfig(
+                storage_path=results,
+                name="search",
+                verbose=0,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        finally:
+            if searcher.failure is not None:
+                raise searcher.failure
 
     @contextmanager
-    def _cluster(self) -> Iterator[None]:
+    def cluster(self) -> Iterator[None]:
+        """Be connected for the time inside; a connection that is there already is used."""
         import ray
 
         own = not ray.is_initialized()
@@ -107,7 +120,6 @@ class RayEngine:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
-                _node_ip_address="127.0.0.1",
             )
             return
         try:

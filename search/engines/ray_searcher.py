@@ -6,6 +6,8 @@ Knows nothing of studies or samplers. Imports Ray, so import it where Ray runs.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -27,6 +29,7 @@ class JobSearcher(Searcher):
         self._source = source
         self._most = most_at_once
         self._numbers: dict[str, int] = {}
+        self.failure: Exception | None = None
 
     def suggest(self, trial_id: str) -> Any:
         """The next job; None for not now, FINISHED for no more."""
@@ -34,7 +37,8 @@ class JobSearcher(Searcher):
             return FINISHED
         if len(self._numbers) >= self._most:
             return None
-        job = self._source.next_job()
+        with self._kept():
+            job = self._source.next_job()
         if job is None:
             return None if self._source.remaining() else FINISHED
         self._numbers[trial_id] = job.number
@@ -46,7 +50,17 @@ class JobSearcher(Searcher):
         """Finish the job of a Tune trial."""
         number = self._numbers.pop(trial_id, None)
         if number is not None:
-            self._source.finish(_outcome(number, None if error else result))
+            with self._kept():
+                self._source.finish(_outcome(number, None if error else result))
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Keep an exception for the engine to raise, as Tune makes words of it."""
+        try:
+            yield
+        except Exception as error:
+            self.failure = error
+            raise
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is the record."""

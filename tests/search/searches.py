@@ -9,21 +9,38 @@ from typing import Any
 from compressors.inspection import inspect_model
 from evaluation.measurement import ERROR
 from search.driver import Search
-from search.engines.base import Engine
-from search.engines.local import LocalEngine
+from search.engines.base import Engine, JobSource
 from search.objectives import objectives_of
 from search.samplers import Random, Sampler
 from search.space import Space
 from search.space_build import build_space
 from search.space_options import RecoveryOptions, SpaceOptions
 from search.trial_job import WorkerSpec
+from search.worker import build_evaluator, run_job
 from tests.search.tiny import TinyTarget, TinyTask
 
 ROOT = Path(__file__).parents[2]
-NO_RECOVERY = SpaceOptions(recovery=RecoveryOptions(epochs=(0, 1), learning_rate=(1e-3, 1e-2)))
+SMALL = SpaceOptions(recovery=RecoveryOptions(epochs=(0, 1), learning_rate=(1e-3, 1e-2)))
 
 
-def tiny_space(options: SpaceOptions = NO_RECOVERY) -> Space:
+class InlineEngine:
+    """Runs jobs in this process; interrupts itself after so many outcomes."""
+
+    workers = 1
+
+    def __init__(self, interrupt_after: int | None = None) -> None:
+        self._left = interrupt_after
+
+    def run(self, spec: WorkerSpec, source: JobSource) -> None:
+        evaluator = build_evaluator(spec)
+        while (job := source.next_job()) is not None:
+            if self._left == 0:
+                raise KeyboardInterrupt
+            source.finish(run_job(evaluator, job, Path(spec.folder)))
+            self._left = None if self._left is None else self._left - 1
+
+
+def tiny_space(options: SpaceOptions = SMALL) -> Space:
     task = TinyTask()
     example = next(iter(task.batches("calibration"))).args
     return build_space(inspect_model(task.model(), example), TinyTarget().capability, options)
@@ -34,11 +51,12 @@ def tiny_search(
     engine: Engine | None = None,
     sampler: Sampler | None = None,
     task: dict[str, Any] | None = None,
+    target: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Search:
     spec = WorkerSpec(
         task={"_target_": "tests.search.tiny.TinyTask", "name": "tiny", **(task or {})},
-        target={"_target_": "tests.search.tiny.TinyTarget", "name": "store"},
+        target={"_target_": "tests.search.tiny.TinyTarget", "name": "store", **(target or {})},
         folder=str(folder),
         modules=(str(ROOT),),
     )
@@ -50,7 +68,7 @@ def tiny_search(
         objectives=objectives_of(("quality", "size_bytes"), ERROR),
         quality=ERROR,
         sampler=sampler or Random(),
-        engine=engine or LocalEngine(workers=1),
+        engine=engine or InlineEngine(),
         worker=spec,
         trials=8,
     )

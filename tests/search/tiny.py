@@ -109,12 +109,15 @@ class TinyTask:
 class TinyTarget:
     """Stores weights; its latency is a count of them, so that the same policy costs the same."""
 
-    def __init__(self, multiple: int = 4) -> None:
+    def __init__(self, multiple: int = 4, least_parameters: int = 0) -> None:
         self.name = "store"
+        self._least = least_parameters
         precisions = {"linear": (FLOAT, INT8), "conv2d": (FLOAT, INT8)}
         self.capability = Capability(precisions, multiple)  # type: ignore[arg-type]
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
+        if compressed.record.parameters < self._least:
+            raise RuntimeError(f"no kernel for {compressed.record.parameters} parameters\nat all")
         tensors = {k: v.contiguous() for k, v in compressed.module.state_dict().items()}
         partial = path.with_suffix(f".{os.getpid()}")
         save_file(tensors, partial)
