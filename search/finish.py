@@ -88,7 +88,7 @@ def _tell(
     if not front.members:
         console.print("No trial is complete, so there is no front.", markup=False)
         return
-    console.print(front_table(rows, front, validation))
+    console.print(front_table(rows, front, validation, console.width))
     where = shown(folder)
     lines = [
         f"Everything lies in {where}/",

@@ -148,9 +148,7 @@ def _frame(axes: Axes, panel: Panel) -> None:
     axes.set_title(f"validation {title(panel.y.name)}", size=9.5, color=INK, loc="left", pad=8)
     if panel.hidden:
         note = f"{count(panel.hidden, 'trial')} above this range"
-        axes.text(
-            0.99, 0.985, note, transform=axes.transAxes, ha="right", va="top", size=8, color=SOFT
-        )
+        axes.set_title(note, size=8, color=SOFT, loc="right", pad=8)
 
 
 def _labels(axes: Axes, panel: Panel) -> None:

@@ -18,7 +18,9 @@ from search.ledger import Objective, StudyRows, TrialRow
 
 LOGARITHMIC = ("ms", "bytes", "count", "mJ", "J")
 MOST = 3  # panels
-LONG_AXIS, SHORT_AXIS = (1, 2, 5), (1, 1.5, 2, 3, 5, 7)  # ticks a power of ten
+NEAR = 0.1  # how far from the uncompressed quality, where that is a fraction, a picture looks
+# Ticks a power of ten, for axes that span at least so many times their beginning.
+SUBS = ((12, (1, 2, 5)), (3, (1, 1.5, 2, 3, 5, 7)), (0, (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)))
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def _panel(
     reference = _reference(rows, validation, x, y)
     log = x.unit in LOGARITHMIC
     shown = [mark for mark in (*members, *baselines, *others, reference) if mark]
-    y_range = _y_range(rows, y, [*members, *([reference] if reference else [])], shown)
+    y_range = _y_range(rows, y, [*members, *baselines, *([reference] if reference else [])], shown)
     inside = [mark for mark in shown if y_range[0] <= mark.y <= y_range[1]]
     return Panel(
         x=x,
@@ -167,7 +169,7 @@ def _mark(
         y=_read(shown, y, search_y),
         search_x=search_x,
         search_y=search_y,
-        label=row.baseline or (_label(row, x, shown, base) if front.member(row.number) else ""),
+        label=_label(row, front, x, shown, base),
         baseline=row.baseline,
         exported=exported is not None,
         knee=front.knee is not None and row.number == front.knee.number,
@@ -190,15 +192,24 @@ def _reference(rows: StudyRows, validation: Validation, x: Objective, y: Objecti
     )
 
 
-def _label(row: TrialRow, x: Objective, shown: Measurement | None, base: Measurement | None) -> str:
-    """The trial's number, and how many times less it costs than the uncompressed model."""
+def _label(
+    row: TrialRow,
+    front: Front,
+    x: Objective,
+    shown: Measurement | None,
+    base: Measurement | None,
+) -> str:
+    """The member's number or name, and how many times less it costs than the uncompressed model."""
+    name = row.baseline or str(row.number)
+    if front.member(row.number) is None:
+        return row.baseline or ""
     speedup = _read(shown, Objective("speedup", "ratio", "maximize"))
     if x.name == "latency_ms" and not math.isnan(speedup):
-        return f"{row.number}  {times(speedup)}"
+        return f"{name}  {times(speedup)}"
     here, there = _read(shown, x), _read(base, x)
     if x.direction == "minimize" and here > 0 and there > 0:
-        return f"{row.number}  {times(there / here)}"
-    return str(row.number)
+        return f"{name}  {times(there / here)}"
+    return name
 
 
 def _read(
@@ -216,14 +227,15 @@ def _y_range(
     every = [mark.y for mark in shown]
     if not values:
         values = every or [0.0, 1.0]
-    low, high = min(values), max(values)
     if y.unit == "fraction" and rows.reference is not None:
         base = rows.reference[y.name].value
-        low, high = max(low, base - 0.1), min(high, base + 0.1)
+        values = [value for value in values if abs(value - base) <= NEAR] or values
+    low, high = min(values), max(values)
+    if y.unit == "fraction" and low < NEAR / 2:
+        high = high or NEAR / 10
+        return -0.06 * high, 1.18 * high
     pad = 0.12 * (high - low) or 0.1 * abs(high) or 0.01
-    floor = 0.0 if y.unit == "fraction" and low < 0.05 else low - pad
-    ceiling = high + 1.6 * pad
-    return (floor - 0.06 * (ceiling - floor) if floor == 0.0 else floor), ceiling
+    return low - pad, high + 1.6 * pad
 
 
 def _x_range(marks: Iterable[Mark], log: bool) -> tuple[float, float]:
@@ -242,7 +254,7 @@ def ticks(limits: tuple[float, float], unit: str, log: bool) -> list[tuple[float
     """Round values within the limits, with their words."""
     low, high = limits
     if log:
-        subs = LONG_AXIS if high > 12 * low else SHORT_AXIS
+        subs = next(subs for least, subs in SUBS if high >= least * low)
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         values = [sub * 10.0**power for power in powers for sub in subs]
     else:

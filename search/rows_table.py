@@ -12,19 +12,23 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation.measurement import Measurement, Metric, Value
-from search.figures import points, title, words
+from search.figures import title, words
 from search.front import Front
 from search.front_files import Validation
 from search.ledger import StudyRows, TrialRow
 
-NARROW = 6  # columns beyond these are left to front.csv
+MOST = 6  # columns; what is beyond these is left to front.csv
+ROOMY = 96
 
 
-def front_table(rows: StudyRows, front: Front, validation: Validation) -> Table:
-    """The members in order of the first objective, below the uncompressed model."""
+def front_table(rows: StudyRows, front: Front, validation: Validation, width: int = 120) -> Table:
+    """The members in order of the first objective, below the uncompressed model.
+
+    On a narrow terminal the speed-up stands for the latency.
+    """
     table = Table(
         title=f"Front of {rows.name}: {len(front.members)} members",
-        caption=_caption(rows, validation),
+        caption=_caption(validation),
         title_justify="left",
         caption_justify="left",
         title_style="bold",
@@ -33,18 +37,21 @@ def front_table(rows: StudyRows, front: Front, validation: Validation) -> Table:
         box=SIMPLE_HEAD,
     )
     columns = _columns(rows, validation)
-    table.add_column("trial", justify="right")
+    if width < ROOMY and any(metric.name == "speedup" for metric in columns):
+        columns = [metric for metric in columns if metric.name != "latency_ms"]
+    table.add_column("trial", justify="right", no_wrap=True)
     for metric in columns:
-        table.add_column(_heading(metric), justify="right")
+        table.add_column(title(metric.name), justify="right", no_wrap=True)
     table.add_column("what")
     reference = validation.reference or rows.reference
     if reference is not None:
         table.add_row("", *_cells(reference, columns, reference), "uncompressed", style="dim")
     for row in front.members:
         shown = validation.of(row) or row.measurement
-        style = "bold green" if front.knee and row.number == front.knee.number else ""
+        best = front.knee is not None and row.number == front.knee.number
+        style, name = ("bold green", f"* {row.number}") if best else ("", str(row.number))
         cells = _cells(shown, columns, reference)
-        table.add_row(str(row.number), *cells, _what(row, front), style=style)
+        table.add_row(name, *cells, _what(row), style=style)
     return table
 
 
@@ -52,7 +59,7 @@ def _columns(rows: StudyRows, validation: Validation) -> Sequence[Metric]:
     """Exported figures where there are any, else the objectives."""
     found = validation.reference or next(iter(validation.members.values()), None)
     if found is not None:
-        return [value.metric for value in found.values][:NARROW]
+        return [value.metric for value in found.values][:MOST]
     return [Metric(o.name, o.unit, o.direction) for o in rows.objectives]
 
 
@@ -71,27 +78,16 @@ def _cell(value: Value | None, base: Value | None) -> Text:
     if base is None or base is value:
         return text
     if value.metric.name == "size_bytes" and value.value:
-        text.append(f"  ÷{base.value / value.value:.1f}", style="dim")
-    if value.metric.name.startswith("test_") and value.metric.unit == "fraction":
-        text.append(f"  {points(value.value - base.value)}", style="dim")
+        text.append(f" ÷{base.value / value.value:.1f}", style="dim")
     return text
 
 
-def _what(row: TrialRow, front: Front) -> str:
-    words = [f"uniform {row.baseline}" if row.baseline else "mixed"]
-    if front.knee and row.number == front.knee.number:
-        words.append("best.yaml")
-    if not row.feasible:
-        words.append("breaks a constraint")
-    return ", ".join(words)
+def _what(row: TrialRow) -> str:
+    kind = f"uniform {row.baseline}" if row.baseline else "mixed"
+    return kind if row.feasible else f"{kind}, breaks a constraint"
 
 
-def _heading(metric: Metric) -> str:
-    arrow = "↓" if metric.direction == "minimize" else "↑"
-    return f"{title(metric.name)} {arrow}"
-
-
-def _caption(rows: StudyRows, validation: Validation) -> str:
+def _caption(validation: Validation) -> str:
     if validation.members:
-        return "Measured on the exported files; speed-up beside the uncompressed file in one run."
-    return f"Figures of the search on the validation split ({rows.target}); not yet exported."
+        return "Measured on the exported files, timed beside the uncompressed one. * is best.yaml."
+    return "Figures of the search on the validation split; not yet exported. * is best.yaml."

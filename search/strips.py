@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from search.figures import count
 from search.front import Front
 from search.ledger import StudyRows, TrialRow
 
@@ -87,7 +88,7 @@ def _strip(row: TrialRow, whole: Mapping[str, int]) -> Strip:
         name=row.baseline or "",
         cells=tuple(_cell(name, full, parts.get(name, [])) for name, full in whole.items()),
         depth=f"without {', '.join(removed)}" if removed else "",
-        recovery=f"{epochs} epochs" if epochs else "no recovery",
+        recovery=count(epochs, "epoch") if epochs else "no recovery",
     )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from compressors.errors import UserError
 from search.ledger import StudyRows, TrialRow
+from search.tracking_marks import artifacts, digest, mark, marked
 
 if TYPE_CHECKING:
     from search.tracking_book import Book
@@ -46,6 +47,8 @@ class MlflowListener:
     def started(self, rows: StudyRows, total: int) -> None:
         """Begin to write; the rows already there are written where they are missing."""
         writer = _Writer(self._uri, rows, total, self._folder, self._experiment, self._warn)
+        if writer.is_done():
+            return
         run = threading.Thread(target=writer.run, args=(self._queue,), name="mlflow", daemon=True)
         self._thread = run
         run.start()
@@ -81,6 +84,12 @@ class _Writer:
         self._book: Book | None = None
         self._warned = False
         self._wait, self._next = PATIENCE[0], 0.0
+
+    def is_done(self) -> bool:
+        """Whether the study is at its total and the store holds all of it."""
+        uri, _, folder, _ = self._place
+        told = len(self._told)
+        return told >= self._total and marked(folder, uri, trials=told)
 
     def run(self, rows: queue.Queue[TrialRow | None]) -> None:
         """Write until the search is closed, then once more."""
@@ -119,6 +128,7 @@ class _Writer:
             self._book.write(self._told[number])
         if last:
             self._book.end(finished=len(self._told) >= self._total)
+            mark(self._place[2], self._place[0], trials=len(self._told))
 
     def _complain(self, error: Exception, last: bool) -> None:
         uri, study = self._place[0], self._place[1].name
@@ -147,6 +157,7 @@ def sync(rows: StudyRows, folder: Path, uri: str, *, experiment: str = EXPERIMEN
     from search.tracking_book import Book
 
     told = {row.number: row for row in _finished(rows)}
+    content = digest(artifacts(folder))
     try:
         book = Book(uri, rows, folder, experiment)
         missing = sorted(told.keys() - book.whole())
@@ -159,7 +170,18 @@ def sync(rows: StudyRows, folder: Path, uri: str, *, experiment: str = EXPERIMEN
             f"MLflow at {uri} cannot be written: {_first_line(error)}; "
             "check tracking.uri and that its server runs."
         ) from error
+    mark(folder, uri, trials=len(told), artifacts=content)
     return Synced(len(missing), len(told), book.parent)
+
+
+def log_front(rows: StudyRows, folder: Path, uri: str, *, warn: Warn = print) -> None:
+    """Bring the front's files to MLflow after a search; a store that is away is warned of."""
+    if marked(folder, uri, trials=len(_finished(rows)), artifacts=digest(artifacts(folder))):
+        return
+    try:
+        sync(rows, folder, uri)
+    except UserError as error:
+        warn(f"{error} Later: paredown sync {rows.name}")
 
 
 def _finished(rows: StudyRows) -> list[TrialRow]:

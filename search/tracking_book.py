@@ -8,26 +8,21 @@ kept in its folder, whatever its name and wherever MLflow's store lies.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.atomic import write_text
 from search.front import Front
 from search.ledger import StudyRows, TrialRow
+from search.tracking_marks import artifacts, digest, identifier, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-IDENTIFIER = "tracking.json"
-ARTIFACTS = ("front.json", "front.csv", "front.png", "report.html", "config.yaml", "policies")
 PARENT = "mlflow.parentRunId"
 _BATCH = 100  # MLflow takes no more params or tags at once
 _LONGEST = 500
@@ -93,19 +88,19 @@ class Book:
 
     def _log_files(self, folder: Path) -> None:
         """Upload the front's files, unless the very same ones were uploaded before."""
-        paths = [folder / name for name in ARTIFACTS if (folder / name).exists()]
-        digest = _digest(paths)
-        if self._client.get_run(self.parent).data.tags.get("artifacts") == digest:
+        paths = artifacts(folder)
+        content = digest(paths)
+        if self._client.get_run(self.parent).data.tags.get("artifacts") == content:
             return
         for path in paths:
             if path.is_dir():
                 self._client.log_artifacts(self.parent, str(path), path.name)
             else:
                 self._client.log_artifact(self.parent, str(path))
-        self._client.set_tag(self.parent, "artifacts", digest)
+        self._client.set_tag(self.parent, "artifacts", content)
 
     def _find_parent(self, study: StudyRows, folder: Path) -> str:
-        uid = _identifier(folder)
+        uid = identifier(folder)
         found = self._search(f"tags.study_uid = '{uid}'")
         if found:
             return str(min(found, key=lambda run: run.info.start_time).info.run_id)
@@ -203,12 +198,6 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
     return str(client.create_experiment(name, artifact_location=place))
 
 
-def sqlite_file(uri: str) -> Path | None:
-    """The file behind an SQLite URI; None for every other kind of store."""
-    prefix = "sqlite:///"
-    return Path(uri[len(prefix) :]).absolute() if uri.startswith(prefix) else None
-
-
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
     """Keep two searches from creating the same SQLite tables at the same time."""
@@ -222,22 +211,6 @@ def _alone(uri: str) -> Iterator[None]:
     with open(database.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _identifier(folder: Path) -> str:
-    """The study's own identifier, made once and kept in its folder."""
-    path = folder / IDENTIFIER
-    if not path.exists():
-        write_text(path, json.dumps({"study_uid": uuid.uuid4().hex}) + "\n")
-    return str(json.loads(path.read_text(encoding="utf-8"))["study_uid"])
-
-
-def _digest(paths: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            digest.update(str(file.relative_to(path.parent)).encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _milliseconds(moment: datetime | None) -> int:
