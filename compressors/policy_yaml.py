@@ -39,9 +39,7 @@ def dump(policy: Policy) -> str:
         "layers": {layer.name: _layer_data(layer) for layer in policy.layers},
         "recovery": _plain(policy.recovery),
     }
-    return yaml.safe_dump(
-        data, sort_keys=False, default_flow_style=None, width=2**20, allow_unicode=True
-    )
+    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=2**20)
 
 
 def policy_id(policy: Policy) -> str:

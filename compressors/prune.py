@@ -35,10 +35,10 @@ def prune_channels(
             count = channels(layer)[1]
             kept = kept_channels(count, prune)
             if kept == count:
-                notes.append(
-                    f"{name}: all {count} channels kept, as {prune.channels:g} of them is less"
-                    f" than half a multiple of {prune.multiple}"
+                near = (
+                    f"the nearest multiple of {prune.multiple} to {count * (1 - prune.channels):g}"
                 )
+                notes.append(f"{name}: all {count} channels kept, {near}")
                 continue
             importance = tp.importance.GroupMagnitudeImportance(p=_NORMS[prune.criterion])
             scores = importance(group_of(graph, layer))

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from compressors.data import Batch, Data
+from compressors.errors import UserError
 from compressors.modules import device_of, moved
 from compressors.policy import Recovery
 from compressors.record import RecoveryRecord
@@ -87,7 +88,7 @@ def _epochs(
             on_step()
             if _too_small(batch, model):
                 continue
-            _set_rate(optimizer, settings, step / max(1, steps))
+            _set_rate(optimizer, settings, step / steps)
             total += _step(model, optimizer, data, settings, teacher, batch, epoch)
             samples, step = samples + 1, step + 1
         losses.append(total / max(1, samples))
@@ -157,7 +158,13 @@ def _set_rate(optimizer: torch.optim.Optimizer, settings: Recovery, done: float)
 
 def _batch_count(data: Data, settings: Recovery) -> int:
     batches = data.batches("train", batch_size=settings.batch_size, seed=settings.seed * SEEDS)
-    return len(batches) if isinstance(batches, Sized) else sum(1 for _ in batches)
+    count = len(batches) if isinstance(batches, Sized) else sum(1 for _ in batches)
+    if count == 0:
+        raise UserError(
+            f"recovery.epochs is {settings.epochs}, but the task's train split has no batches;"
+            " valid without training data: 0."
+        )
+    return count
 
 
 def _too_small(batch: Batch, model: nn.Module) -> bool:

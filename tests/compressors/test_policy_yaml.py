@@ -47,7 +47,7 @@ POLICIES = st.builds(
 
 
 @given(POLICIES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_round_trip_gives_the_same_policy_and_the_same_bytes(policy: Policy) -> None:
     text = dump(policy)
     again = load(text)
@@ -61,10 +61,9 @@ def test_round_trip_gives_the_same_policy_and_the_same_bytes(policy: Policy) -> 
 def test_any_text_is_a_policy_or_a_policy_error(text: str) -> None:
     try:
         policy = load(text)
-    except PolicyError as error:
-        assert "policy" in str(error)
-    else:
-        assert load(dump(policy)) == policy
+    except PolicyError:
+        return  # any other exception is a defect
+    assert load(dump(policy)) == policy
 
 
 def cuts(text: str) -> list[str]:

@@ -90,7 +90,9 @@ class Dense(nn.Sequential):
     """Layers whose names look like numbers."""
 
     def __init__(self) -> None:
-        super().__init__(nn.Linear(128, 24), nn.ReLU(), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 3))
+        super().__init__(
+            nn.Linear(128, 24), nn.ReLU(), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 3)
+        )
 
 
 def seeded(kind: type[nn.Module]) -> nn.Module:

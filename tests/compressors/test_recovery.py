@@ -1,0 +1,213 @@
+"""Recovery and the stack as a whole: learning, teachers, divergence, pausing, layouts."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from compressors.data import Batch
+from compressors.errors import PolicyError, UserError
+from compressors.layout import fast_layout
+from compressors.policy import LayerPolicy, Policy, Prune, Quantize, Recovery
+from compressors.quantize import describe
+from compressors.recovery import RecoveryDiverged, distillation
+from compressors.stack import Stack, apply
+from compressors.teacher import Teacher
+from tests.compressors.tiny import Dense, Images, Residual, accuracy, seeded, trained
+
+HALF_INT4 = LayerPolicy("*", Prune(0.5), quantize=Quantize(4, 8))
+
+
+def test_recovery_mends_what_the_cuts_broke() -> None:
+    data = Images()
+    model = trained(Residual, data)
+    assert accuracy(model, data) > 0.95
+    cut = apply(model, Policy(("layer1.1",), (HALF_INT4,)), data)
+    settings = Recovery(epochs=8, learning_rate=5e-3, batch_size=16)
+    mended = apply(model, Policy(("layer1.1",), (HALF_INT4,), settings), data)
+    assert accuracy(mended.module, data) > max(0.9, accuracy(cut.module, data))
+    assert mended.record.recovery
+    losses = mended.record.recovery.losses
+    assert len(losses) == 8
+    assert losses[-1] < losses[0] / 2
+
+
+def test_the_weights_that_are_recovered_lie_on_the_grid() -> None:
+    data = Images()
+    settings = Recovery(epochs=1, learning_rate=1e-2)
+    policy = Policy((), (LayerPolicy("fc", quantize=Quantize(4, 8)),), settings)
+    module = apply(seeded(Residual), policy, data).module
+    found = describe(module)["fc"]
+    assert found.weight_integers is not None
+    assert found.weight_scales is not None
+    wrapper = module.get_submodule("fc")
+    simulated = wrapper.weight_quantizer(wrapper.layer.weight)
+    grid = found.weight_integers * found.weight_scales[:, None]
+    torch.testing.assert_close(simulated, grid, atol=1e-6, rtol=0)
+    assert not torch.equal(wrapper.layer.weight, seeded(Residual).fc.weight)
+
+
+def test_samples_without_ids_train_the_same_way() -> None:
+    policy = Policy(recovery=Recovery(epochs=2, weight=1.0))
+    with_ids = apply(seeded(Residual), policy, Images(ids=True)).module
+    without = apply(seeded(Residual), policy, Images(ids=False)).module
+    for one, two in zip(with_ids.parameters(), without.parameters(), strict=True):
+        torch.testing.assert_close(one, two, atol=5e-3, rtol=0)
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.samples = nn.Flatten(), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.samples += len(x)
+        return self.inner(x)
+
+
+def test_a_teacher_is_asked_once_a_sample() -> None:
+    data, model = Images(), Counting()
+    teacher = Teacher(model, data)
+    for epoch in range(3):
+        for batch in data.batches("train", batch_size=10, seed=epoch):
+            assert torch.equal(teacher.outputs(batch), batch.inputs.flatten(1))
+    assert model.samples == 64
+    nameless = Batch(data.all("train")[0][:16], torch.zeros(16))
+    assert torch.equal(teacher.outputs(nameless), nameless.inputs.flatten(1))
+    assert model.samples == 80
+
+
+def test_distillation_is_zero_at_the_teacher_and_scale_free_in_temperature() -> None:
+    student, teacher = torch.randn(5, 4), torch.randn(5, 4)
+    classes = torch.zeros(5, dtype=torch.long)
+    assert float(distillation(teacher, teacher, classes, 4.0)) == pytest.approx(0, abs=1e-6)
+    expected = (
+        4.0
+        * (teacher / 2).softmax(1)
+        * ((teacher / 2).log_softmax(1) - (student / 2).log_softmax(1))
+    ).sum() / 5
+    assert float(distillation(student, teacher, classes, 2.0)) == pytest.approx(float(expected))
+    regression = distillation(student, teacher, torch.zeros(5, 4), 2.0)
+    assert float(regression) == pytest.approx(float((student - teacher).pow(2).mean()))
+
+
+class NanLoss(Images):
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return super().loss(outputs, targets) * math.nan
+
+
+def test_a_loss_that_is_no_number_ends_recovery_with_the_reason() -> None:
+    with pytest.raises(RecoveryDiverged, match="the loss became nan in epoch 1 of 3") as caught:
+        apply(seeded(Residual), Policy(recovery=Recovery(epochs=3)), NanLoss())
+    assert caught.value.reason == str(caught.value)
+    assert not isinstance(caught.value, UserError)
+
+
+class Abort(Exception):
+    pass
+
+
+def test_every_training_step_may_pause_or_abort() -> None:
+    data = Images()
+    stack, steps = Stack(seeded(Residual), data), []
+    policy = Policy(recovery=Recovery(epochs=2, batch_size=16))
+    stack.apply(policy, on_step=lambda: steps.append(1))
+    assert len(steps) == 2 * 64 // 16
+
+    def abort() -> None:
+        raise Abort
+
+    with pytest.raises(Abort):
+        stack.apply(policy, on_step=abort)
+    assert stack.apply(policy).record == stack.apply(policy).record
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_every_field_of_recovery_changes_the_weights(optimizer: str, schedule: str) -> None:
+    stack = Stack(seeded(Dense), Images(flat=True))
+    base = Recovery(2, 1e-2, optimizer=optimizer, schedule=schedule)  # type: ignore[arg-type]
+    seen = [stack.apply(Policy(recovery=base)).module[0].weight]
+    for change in ({"learning_rate": 2e-2}, {"temperature": 1.0}, {"weight": 0.1}, {"seed": 1}):
+        changed = Recovery(**{**vars(base), **change})
+        seen.append(stack.apply(Policy(recovery=changed)).module[0].weight)
+    assert all(not torch.equal(one, two) for i, one in enumerate(seen) for two in seen[i + 1 :])
+
+
+def test_a_model_that_was_frozen_for_deployment_recovers() -> None:
+    model = seeded(Residual).requires_grad_(False)
+    module = apply(model, Policy(recovery=Recovery(epochs=1)), Images()).module
+    assert not torch.equal(module.fc.weight, model.fc.weight)
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_what_the_user_froze_in_part_stays_frozen() -> None:
+    model = seeded(Residual)
+    model.conv1.weight.requires_grad_(False)
+    module = apply(model, Policy(recovery=Recovery(epochs=1)), Images()).module
+    assert torch.equal(module.conv1.weight, model.conv1.weight)
+    assert not torch.equal(module.fc.weight, model.fc.weight)
+
+
+def test_without_training_data_cuts_use_the_calibration_split() -> None:
+    data = Images(train=False)
+    module = apply(seeded(Residual), Policy(("layer1.1",)), data).module
+    seen = [batch.inputs for batch in data.batches("calibration")]
+    first = module.conv1(torch.cat(seen)).mean(dim=(0, 2, 3))
+    torch.testing.assert_close(module.bn1.running_mean, first)
+
+
+def test_recovery_without_training_data_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"recovery\.epochs is 2, but .* train split has no batches"
+    ):
+        apply(seeded(Residual), Policy(recovery=Recovery(epochs=2)), Images(train=False))
+
+
+def test_patterns_are_expanded_and_policies_checked() -> None:
+    stack = Stack(seeded(Residual), Images())
+    compressed = stack.apply(Policy((), (LayerPolicy("layer1.*", quantize=Quantize(8, 8)),)))
+    assert len(describe(compressed.module)) == 4
+    with pytest.raises(PolicyError, match="go with those of 'conv1'"):
+        stack.apply(Policy((), (LayerPolicy("layer1.0.conv2", Prune(0.5)),)))
+
+
+class Viewing(nn.Module):
+    """Its own code needs the plain memory layout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(2, 4, 3), nn.Linear(144, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return self.fc(x.view(len(x), -1))
+
+
+def test_a_model_that_needs_the_plain_layout_keeps_it() -> None:
+    example = (torch.randn(1, 2, 8, 8),)
+    model = Viewing()
+    with fast_layout(model, example):
+        model(torch.randn(4, 2, 8, 8))
+        assert model.conv.weight.is_contiguous()
+    other = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3))
+    with fast_layout(other, (torch.randn(1, 1, 8, 8),)):
+        inside = other(torch.randn(4, 1, 8, 8))
+        assert inside.is_contiguous(memory_format=torch.channels_last)
+    assert other[1].weight.is_contiguous()
+    assert not other._forward_pre_hooks
+    module = apply(Viewing(), Policy(recovery=Recovery(epochs=1)), Images()).module
+    assert module.conv.weight.is_contiguous()
+
+
+class Nothing(Images):
+    def batches(self, split: object, **_: object) -> list[Batch]:  # type: ignore[override]
+        return []
+
+
+def test_data_without_calibration_is_refused() -> None:
+    with pytest.raises(UserError, match="calibration split has no batches"):
+        Stack(seeded(Residual), Nothing())
