@@ -13,7 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import BaseDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    check_distribution_compatibility,
+    distribution_to_json,
+)
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.storages._rdb import models
@@ -21,6 +25,7 @@ from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from compressors.errors import UserError
 
@@ -44,13 +49,32 @@ class BatchingStorage(RDBStorage):
 
     def _write(self, kept: list[tuple[str, tuple[Any, ...]]]) -> None:
         with _create_scoped_session(self.scoped_session) as session:
+            session.add_all(models.TrialParamModel(**row) for row in self._checked(session, kept))
             for kind, arguments in kept:
                 if kind == "param":
-                    self._set_trial_param_without_commit(session, *arguments)
-                elif kind == "state":  # last; joins this thread's session and commits it
+                    continue
+                if kind == "state":  # last; joins this thread's session and commits it
                     super().set_trial_state_values(*arguments)
                 else:
                     self._set_trial_attr_without_commit(session, _ATTRIBUTES[kind], *arguments)
+
+    def _checked(
+        self, session: Session, kept: list[tuple[str, tuple[Any, ...]]]
+    ) -> Iterator[dict[str, Any]]:
+        """The parameters as rows. Optuna looks the trial up again for each; once is enough."""
+        params = [arguments for kind, arguments in kept if kind == "param"]
+        for trial_id in {arguments[0] for arguments in params}:
+            trial: Any = models.TrialModel.find_or_raise_by_id(trial_id, session)
+            self.check_trial_is_updatable(trial_id, trial.state)
+        for trial_id, name, value, distribution, before in params:
+            if before is not None:
+                check_distribution_compatibility(before, distribution)
+            yield {
+                "trial_id": trial_id,
+                "param_name": name,
+                "param_value": value,
+                "distribution_json": distribution_to_json(distribution),
+            }
 
     def _set_trial_param(
         self,
@@ -127,7 +151,10 @@ def open_storage(url: str) -> BaseStorage:
         try:
             return get_storage(BatchingStorage(url, engine_kwargs=kwargs))
         except (ImportError, ArgumentError) as error:
-            raise UserError(f"storage '{shown(url)}' needs a database driver: {error}.") from error
+            raise UserError(
+                f"storage '{shown(url)}' needs a database driver: "
+                f"{str(error).rstrip('.')}, such as psycopg for postgresql://."
+            ) from error
 
 
 def sqlite_file(url: str) -> Path | None:

@@ -6,6 +6,7 @@ with the traceback kept. Workers never see the study's storage.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -43,7 +44,10 @@ def build_evaluator(spec: WorkerSpec) -> Evaluator:
     from search.build import instantiate
 
     torch.set_num_threads(spec.threads)
-    return Evaluator(instantiate(spec.task, "task"), instantiate(spec.target, "target"))
+    evaluator = Evaluator(instantiate(spec.task, "task"), instantiate(spec.target, "target"))
+    gc.collect()
+    gc.freeze()  # what is here stays; collecting after a trial would go through all of it
+    return evaluator
 
 
 def load(spec: WorkerSpec) -> Evaluator | Broken:

