@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from compressors.errors import UserError
-from search import compose
+from search import compose, user_path
 from search.build import instantiate
 from search.settings import Settings
 
@@ -82,7 +82,7 @@ def assemble(settings: Settings, evaluator: Evaluator, space: Space) -> Search:
             target=settings.target,
             folder=str(settings.folder.absolute()),
             threads=threads if isinstance(threads, int) else 1,
-            modules=settings.modules,
+            modules=(str(user_path.HOME), *settings.modules),
             environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
         ),
         trials=settings.budget.trials,

@@ -99,6 +99,11 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed cannot be {self.seed}; valid: 0 to {2**32 - 1}.")
+        if self.storage is not None and "://" not in self.storage:
+            raise UserError(
+                f"storage cannot be {self.storage!r}; valid: a database URL, such as "
+                "sqlite:///study.db or postgresql://user@host/database, or null."
+            )
         if not self.objectives:
             raise UserError("objectives cannot be empty; name at least one.")
 

@@ -24,8 +24,11 @@ def folders(config_dir: Path | None) -> tuple[str, ...]:
 
 
 def append(paths: Iterable[str]) -> None:
-    """Put folders at the end of the module path, once each."""
-    for path in paths:
+    """Put folders at the end of the module path, once each, and ours before them.
+
+    An editable install finds our packages only after every folder of the path was asked.
+    """
+    for path in (str(HOME), *paths):
         if path not in sys.path:
             sys.path.append(path)
 

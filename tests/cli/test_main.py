@@ -82,7 +82,7 @@ def test_cfg_job_refuses_what_a_search_would(capsys: pytest.CaptureFixture[str])
 
 
 def test_multirun_is_one_study_a_job(tmp_path: Path, paredown: Paredown) -> None:
-    words = ("experiment=smoke", "sampler=random,qmc", "budget.trials=3", "tracking=none")
+    words = ("experiment=smoke", "sampler=random,qmc", "budget.trials=2", "tracking=none")
     done = paredown("search", "-m", *words, "study.name=s-${sampler.name}")
     assert done.returncode == 0, done.stderr
     for name in ("s-random", "s-qmc"):

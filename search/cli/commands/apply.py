@@ -14,7 +14,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides", nargs="*", help="as for search: task=…, target=…, target.threads=…"
     )
-    parser.add_argument("--out", type=Path, help="default: a folder named as the policy")
+    parser.add_argument("--out", type=Path, help="default: named after the policy")
     parser.add_argument("--config-dir", "-cd", type=Path, help="your own folder of YAML")
 
 
@@ -23,15 +23,15 @@ def run(given: argparse.Namespace) -> int:
     from search.cli.opened import build
     from search.compose import compose
 
+    settings = compose(given.overrides, given.config_dir)
     if not given.policy.is_file():
         raise UserError(f"There is no policy file '{given.policy}'.")
-    settings = compose(given.overrides, given.config_dir)
     from compressors import policy_yaml
 
     policy_yaml.read(given.policy)  # before a model is built for it
     from search.exports import apply_policy
 
-    out = given.out or Path(given.policy.stem)
+    out = given.out or Path(f"{given.policy.stem}-model")
     made = apply_policy(given.policy, build(settings, "task"), build(settings, "target"), out)
     print(f"Built in {made}/: {', '.join(sorted(path.name for path in made.iterdir()))}")
     return 0
