@@ -1,7 +1,8 @@
 """Low rank: a layer becomes two thinner ones, by the truncated SVD of its weight.
 
 A k x k convolution becomes a k x k one with `rank` outputs and a 1 x 1 one; a linear layer two
-linear ones. They stand as a Sequential at the layer's path: `layer.0`, `layer.1`.
+linear ones. They stand as a Sequential at the layer's path: `layer.0`, `layer.1`. The rank is a
+share of the full rank that the layer has when this step comes, after channels were removed.
 """
 
 from __future__ import annotations
