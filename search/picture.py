@@ -34,11 +34,10 @@ def write(path: Path, rows: StudyRows, front: Front, validation: Validation) -> 
     from matplotlib.figure import Figure
 
     drawn = panels(rows, front, validation)
-    figure = Figure(figsize=(WIDTH * max(len(drawn), 1), HEIGHT), dpi=DPI, facecolor=PAPER)
+    width = WIDTH * max(len(drawn), 1)
+    figure = Figure(figsize=(width, HEIGHT), dpi=DPI, facecolor=PAPER)
     FigureCanvasAgg(figure)
-    figure.subplots_adjust(
-        left=0.62 / (WIDTH * len(drawn)) + 0.015, right=0.985, top=0.8, bottom=0.13, wspace=0.2
-    )
+    figure.subplots_adjust(left=0.62 / width + 0.015, right=0.985, top=0.8, bottom=0.13, wspace=0.2)
     for index, panel in enumerate(drawn):
         _draw(figure.add_subplot(1, len(drawn), index + 1), panel)
     _head(figure, rows, front)

@@ -1,0 +1,266 @@
+"""The end of a search for real: a trained perceptron, ONNX files, their figures measured."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from rich.console import Console
+
+from compressors import policy_yaml
+from compressors.errors import UserError
+from compressors.policy import LayerPolicy, LowRank, Policy, Quantize, Recovery
+from evaluation.evaluator import Evaluator
+from evaluation.targets.ort_cpu import OrtCpu
+from evaluation.tasks.digits_mlp import DigitsMLP
+from search import exports, front_files
+from search.finish import finish
+from search.front import find
+from search.ledger import StudyRows
+from search.validate import validate
+from tests.views import studies
+
+INT8 = Quantize(8, 8)
+POLICIES = {
+    "fp32": Policy(),
+    "int8": Policy(layers=(LayerPolicy("fc1", quantize=INT8), LayerPolicy("fc2", quantize=INT8))),
+    None: Policy(
+        layers=(LayerPolicy("fc1", lowrank=LowRank(0.1), quantize=INT8),),
+        recovery=Recovery(epochs=2),
+    ),
+    "dominated": Policy(layers=(LayerPolicy("fc2", lowrank=LowRank(0.1)),)),
+}
+
+
+@dataclass
+class Done:
+    rows: StudyRows
+    folder: Path
+    task: DigitsMLP
+    target: OrtCpu
+
+    def finish(self, **options: bool) -> str:
+        console = Console(file=io.StringIO(), width=110)
+        finish(self.rows, self.folder, self.task, self.target, console=console, **options)
+        return console.file.getvalue()
+
+    def front(self) -> dict:
+        return json.loads((self.folder / "front.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """A study of four trials, as a search leaves it."""
+    folder = tmp_path_factory.mktemp("study")
+    task = DigitsMLP(epochs=3)
+    target = OrtCpu(cache_dir=str(folder / "cache"))
+    evaluator = Evaluator(task, target)
+    (folder / "trials").mkdir()
+    trials = []
+    for number, (name, policy) in enumerate(POLICIES.items()):
+        made = evaluator.evaluate(policy, folder / "trials" / f"{number}.onnx")
+        values = [made.measurement[o.name].value for o in studies.OBJECTIVES]
+        if name == "dominated":
+            values = [v * 2 + 1 for v in values]
+        row = replace(
+            studies.failed(number),
+            state="complete",
+            baseline=name,
+            policy=policy_yaml.dump(policy),
+            policy_id=policy_yaml.policy_id(policy),
+            values=tuple(values),
+            measurement=made.measurement,
+            record=made.record,
+            artifact=f"trials/{number}.onnx",
+            reason=None,
+        )
+        trials.append(row)
+    reference = trials[0].measurement
+    rows = StudyRows("tiny", task.name, target.name, studies.OBJECTIVES, reference, tuple(trials))
+    return Done(rows, folder, task, target)
+
+
+@pytest.fixture
+def done(searched: Done, tmp_path: Path) -> Done:
+    folder = tmp_path / "study"
+    shutil.copytree(searched.folder, folder)
+    return replace(searched, folder=folder)
+
+
+def test_a_finished_study_has_its_files_and_says_where(done: Done) -> None:
+    told = done.finish()
+    for name in ("front.json", "front.csv", "front.png", "report.html", "policies/best.yaml"):
+        assert (done.folder / name).stat().st_size > 0
+    assert "Everything lies in" in told
+    assert told.count("paredown ") >= 2
+    members = {f"{m['trial']}.onnx" for m in done.front()["members"]}
+    left = {path.name for path in (done.folder / "trials").iterdir()}
+    assert left == members | {"0.onnx"}  # the dominated trial's file is gone
+
+
+def test_exported_figures_come_from_the_files(done: Done) -> None:
+    done.finish()
+    content = done.front()
+    evaluator = Evaluator(done.task, done.target)
+    for member in content["members"]:
+        file = done.folder / "trials" / f"{member['trial']}.onnx"
+        exported = member["exported"]
+        assert exported["size_bytes"]["value"] == file.stat().st_size
+        again = evaluator.exported_quality(file, "test").value
+        assert exported["test_error"]["value"] == pytest.approx(again)
+    reference = content["reference"]["exported"]
+    assert reference["speedup"]["value"] == pytest.approx(1.0, abs=0.25)
+
+
+def test_finishing_again_measures_nothing_unless_asked(
+    done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done.finish()
+    before = (done.folder / "front.json").read_bytes()
+    measured: list[int] = []
+    compare = done.target.compare
+
+    def counted(reference: Path, candidates: list[Path]) -> list:
+        measured.append(len(candidates))
+        return compare(reference, candidates)
+
+    monkeypatch.setattr(done.target, "compare", counted)
+    done.finish()
+    assert measured == []
+    assert (done.folder / "front.json").read_bytes() == before
+    done.finish(remeasure=True)
+    assert measured == [len(done.front()["members"]) + 1]
+
+
+def test_a_file_that_is_gone_is_built_again_from_its_policy(done: Done) -> None:
+    front = find(done.rows)
+    for row in front.members:
+        (done.folder / row.artifact).unlink()
+    evaluator = Evaluator(done.task, done.target)
+    found = validate(done.rows, front, done.folder, lambda: evaluator)
+    for row in front.members:
+        exported = found.of(row)
+        assert (done.folder / row.artifact).exists()
+        assert exported["error"].value == pytest.approx(row.measurement["error"].value, abs=0.01)
+
+
+def test_an_export_has_policy_model_figures_and_card(done: Done) -> None:
+    done.finish()
+    best = find(done.rows).knee.number
+    out = exports.export(done.rows, done.folder, None, done.task, done.target)
+    assert out == done.folder / "export" / str(best)
+    assert {path.name for path in out.iterdir()} == {
+        "policy.yaml",
+        "model.onnx",
+        "metrics.json",
+        "MODEL_CARD.md",
+    }
+    metrics = json.loads((out / "metrics.json").read_text())
+    member = next(m for m in done.front()["members"] if m["trial"] == best)
+    assert metrics["exported"] == member["exported"]
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "test error" in card
+    assert "`fc1" in card
+    assert "paredown apply policy.yaml task=digits_mlp target=ort_cpu" in card
+
+
+def test_a_dominated_trial_can_be_exported_too(done: Done) -> None:
+    done.finish()
+    out = exports.export(done.rows, done.folder, 3, done.task, done.target)
+    assert json.loads((out / "metrics.json").read_text())["exported"]["test_error"]["value"] < 1
+
+
+def test_only_complete_trials_are_exported(done: Done) -> None:
+    with pytest.raises(UserError, match="Trial 77 is not a complete trial; on the front are"):
+        exports.export(done.rows, done.folder, 77, done.task, done.target)
+
+
+def test_a_policy_file_alone_gives_the_same_model(done: Done, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(done.rows.trials[2].policy)
+    out = exports.apply_policy(policy, done.task, done.target, tmp_path / "out")
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["policy_id"] == done.rows.trials[2].policy_id
+    assert metrics["trial"] is None
+    assert (out / "model.onnx").read_bytes() == (done.folder / "trials" / "2.onnx").read_bytes()
+    assert sorted(path.name for path in out.iterdir()) == [
+        "MODEL_CARD.md",
+        "metrics.json",
+        "model.onnx",
+        "policy.yaml",
+    ]
+
+
+def test_nothing_foreign_is_written_over(done: Done, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(done.rows.trials[1].policy)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "model.onnx").write_text("mine")
+    with pytest.raises(UserError, match="choose an empty folder"):
+        exports.apply_policy(policy, done.task, done.target, mine)
+    assert (mine / "model.onnx").read_text() == "mine"
+
+
+def test_verify_passes_what_is_as_promised(done: Done) -> None:
+    done.finish()
+    exports.export(done.rows, done.folder, None, done.task, done.target)
+    checks = exports.verify(done.rows, done.folder, done.task, done.target)
+    assert len(checks) == 3 * (len(done.front()["members"]) + 1)
+    assert all(check.passed for check in checks)
+    assert not any(check.note for check in checks)
+
+
+def test_verify_fails_a_file_whose_weights_were_changed(done: Done) -> None:
+    done.finish()
+    out = exports.export(done.rows, done.folder, None, done.task, done.target)
+    spoil(out / "model.onnx")
+    checks = exports.verify(done.rows, done.folder, done.task, done.target)
+    failed = [check for check in checks if not check.passed]
+    assert failed
+    assert {check.file for check in failed} == {out / "model.onnx"}
+    assert {check.note for check in failed} == {"the file was changed since its export"}
+
+
+def spoil(file: Path) -> None:
+    """Turn every weight of a file upside down."""
+    model = onnx.load(file)
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) == 2:
+            turned = np.ascontiguousarray(numpy_helper.to_array(tensor)[::-1, ::-1])
+            tensor.CopyFrom(numpy_helper.from_array(turned, tensor.name))
+    onnx.save(model, file)
+
+
+def test_verify_fails_a_file_that_is_gone(done: Done) -> None:
+    done.finish()
+    out = exports.export(done.rows, done.folder, None, done.task, done.target)
+    (out / "model.onnx").unlink()
+    checks = exports.verify(done.rows, done.folder, done.task, done.target)
+    assert [check.note for check in checks if not check.passed] == ["the file is gone"]
+
+
+def test_verify_needs_something_to_verify(done: Done) -> None:
+    with pytest.raises(UserError, match="no exported figures to verify"):
+        exports.verify(done.rows, done.folder, done.task, done.target)
+
+
+def test_a_tolerance_is_a_number_from_zero(done: Done) -> None:
+    with pytest.raises(UserError, match="tolerance cannot be -1"):
+        exports.verify(done.rows, done.folder, done.task, done.target, tolerance=-1)
+
+
+def test_a_study_whose_trials_all_failed_still_ends_well(done: Done) -> None:
+    rows = replace(done.rows, reference=None, trials=(studies.failed(0),))
+    done.rows = rows
+    assert "No trial is complete" in done.finish()
+    assert done.front()["members"] == []
+    assert front_files.read_validation(done.folder) == front_files.Validation()
+    assert "No trial is complete yet" in (done.folder / "report.html").read_text()

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from compressors import policy_yaml
+from compressors.errors import UserError
+from search import front, front_files
+from search.atomic import replacing, write_text
+from search.front_files import Validation
+from tests.views import studies
+
+ROWS = studies.study(40)
+FRONT = front.find(ROWS)
+VALIDATION = studies.validation(list(FRONT.members), ROWS.trials[0])
+
+
+def test_front_json_has_the_agreed_form(tmp_path: Path) -> None:
+    front_files.write(tmp_path, ROWS, FRONT, VALIDATION)
+    content = json.loads((tmp_path / "front.json").read_text())
+    assert content["version"] == 1
+    assert content["trials"] == {"complete": 38, "failed": 2, "stopped_early": 0}
+    assert content["objectives"][0] == {
+        "name": "error",
+        "unit": "fraction",
+        "direction": "minimize",
+    }
+    assert content["cost"]["seconds"] == pytest.approx(sum(r.seconds for r in ROWS.trials), 1e-6)
+    assert set(content["reference"]) > {"error", "latency_ms", "size_bytes"}
+    assert [m["trial"] for m in content["members"]] == [m.number for m in FRONT.members]
+    for member in content["members"]:
+        assert set(member["search"]) >= {"error", "latency_ms", "size_bytes"}
+        assert set(member["exported"]) == {
+            "error",
+            "test_error",
+            "latency_ms",
+            "size_bytes",
+            "speedup",
+        }
+        assert set(member["exported"]["speedup"]) == {"value", "spread"}
+        policy = policy_yaml.read(tmp_path / member["policy"])
+        assert policy_yaml.policy_id(policy) == member["policy_id"]
+
+
+def test_hypervolume_can_be_computed_again_from_front_json_alone(tmp_path: Path) -> None:
+    front_files.write(tmp_path, ROWS, FRONT, VALIDATION)
+    content = json.loads((tmp_path / "front.json").read_text())
+    import numpy as np
+    from optuna._hypervolume import compute_hypervolume
+
+    names = [o["name"] for o in content["objectives"]]
+    points = np.array([[m["search"][n]["value"] for n in names] for m in content["members"]])
+    again = compute_hypervolume(points, np.array(content["reference_point"]))
+    assert content["hypervolume"] == pytest.approx(again)
+
+
+def test_exported_figures_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    front_files.write(tmp_path, ROWS, FRONT, VALIDATION)
+    assert front_files.read_validation(tmp_path) == VALIDATION
+    assert front_files.read_validation(tmp_path / "elsewhere") == Validation()
+
+
+def test_the_csv_has_a_line_a_member(tmp_path: Path) -> None:
+    front_files.write(tmp_path, ROWS, FRONT, VALIDATION)
+    lines = list(csv.DictReader((tmp_path / "front.csv").open()))
+    assert [int(line["trial"]) for line in lines] == [m.number for m in FRONT.members]
+    first = FRONT.members[0]
+    assert float(lines[0]["search_error"]) == first.measurement["error"].value
+
+
+def test_policies_of_former_members_go_and_best_stays_the_knee(tmp_path: Path) -> None:
+    front_files.write(tmp_path, ROWS, FRONT, VALIDATION)
+    fewer = replace(FRONT, members=FRONT.members[:1], knee=FRONT.members[0])
+    front_files.write(tmp_path, ROWS, fewer, VALIDATION)
+    only = f"{FRONT.members[0].number}.yaml"
+    names = {path.name for path in (tmp_path / "policies").iterdir()}
+    assert names == {only, "best.yaml"}
+    best = (tmp_path / "policies" / "best.yaml").read_text()
+    assert best == (tmp_path / "policies" / only).read_text() == FRONT.members[0].policy
+
+
+def test_a_broken_front_json_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "front.json").write_text("{")
+    with pytest.raises(UserError, match=r"front\.json cannot be read"):
+        front_files.read(tmp_path)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a.txt", "old")
+
+    def half() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="Cannot write"):
+        write_text(tmp_path / "file" / "inside.txt", "text")
