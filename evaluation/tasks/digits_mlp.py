@@ -32,7 +32,7 @@ class Perceptron(nn.Module):
 
 
 class DigitsMLP:
-    """A trained perceptron and its digits; trains at first use, with `threads` (None: all)."""
+    """A trained perceptron and its digits; trains at first use."""
 
     name = "digits_mlp"
     metric = ERROR
@@ -42,7 +42,7 @@ class DigitsMLP:
         cache_dir: str | None = None,
         seed: int = 0,
         epochs: int = 20,
-        threads: int | None = None,
+        threads: int = 1,
     ) -> None:
         self._cache_dir = cache_dir
         self._recipe = Recipe(epochs=epochs, seed=seed)

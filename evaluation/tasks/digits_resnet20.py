@@ -19,7 +19,7 @@ from evaluation.tasks.training import Recipe, trained
 
 
 class DigitsResNet20:
-    """A trained ResNet-20 and its digits; trains at first use, with `threads` (None: all)."""
+    """A trained ResNet-20 and its digits; trains at first use."""
 
     name = "digits_resnet20"
     metric = ERROR
@@ -29,7 +29,7 @@ class DigitsResNet20:
         cache_dir: str | None = None,
         seed: int = 0,
         epochs: int = 20,
-        threads: int | None = None,
+        threads: int = 1,
     ) -> None:
         self._cache_dir = cache_dir
         self._recipe = Recipe(epochs=epochs, seed=seed)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from compressors.errors import UserError
+from compressors.layout import fast_layout
 from evaluation.cache import locked, replacing
 from evaluation.tasks.samples import Samples
 
@@ -49,9 +49,13 @@ def trained(
     samples: Samples,
     recipe: Recipe,
     folder: Path,
-    threads: int | None = None,
+    threads: int = 1,
 ) -> nn.Module:
-    """The trained model in eval mode, from the cache, or trained now on all of this machine."""
+    """The trained model in eval mode, from the cache, or trained now.
+
+    One thread, unless asked: on a loaded machine two threads, which wait for each other at every
+    operator, took five times as long as one.
+    """
     with _seeded(recipe.seed):
         model = build()
     path = folder / "models" / f"{name}-{_key(model, samples, recipe)}.safetensors"
@@ -72,12 +76,12 @@ def _key(model: nn.Module, samples: Samples, recipe: Recipe) -> str:
     return hashlib.sha256(facts.encode()).hexdigest()[:12]
 
 
-def _train(
-    name: str, model: nn.Module, samples: Samples, recipe: Recipe, threads: int | None
-) -> None:
+def _train(name: str, model: nn.Module, samples: Samples, recipe: Recipe, threads: int) -> None:
     steps = -(-len(samples.ids("train")) // recipe.batch_size) * recipe.epochs
+    example = samples.inputs[:1]
     with (
-        _threads(threads or len(os.sched_getaffinity(0))),
+        _threads(threads),
+        fast_layout(model, (example,)),
         _seeded(recipe.seed),
         _bar(f"Training {name}, once", steps) as notify,
     ):

@@ -1,0 +1,72 @@
+"""What is kept between runs is found again, and written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compressors.errors import UserError
+from evaluation.cache import cache_dir, locked, replacing
+from evaluation.targets.latency_cache import Latency, LatencyCache, processor
+
+CONDITIONS: dict[str, str | int] = {"processor": "x", "threads": 1}
+
+
+def test_the_folder_is_the_one_given_else_the_environments_else_at_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PAREDOWN_CACHE", str(tmp_path))
+    assert cache_dir("/elsewhere") == Path("/elsewhere")
+    assert cache_dir() == tmp_path
+    monkeypatch.delenv("PAREDOWN_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / ".cache" / "paredown"
+
+
+def test_a_file_is_replaced_whole_or_left(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+        temporary.write_text("half" * (1 // (temporary.write_text("half") - 4)))
+    assert path.read_text() == "old"
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_the_users_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="PAREDOWN_CACHE"), locked(tmp_path / "file" / "x"):
+        pass
+
+
+def test_a_latency_is_measured_once_and_read_by_another(tmp_path: Path) -> None:
+    first, second = (LatencyCache(tmp_path, CONDITIONS) for _ in range(2))
+    assert first.remembered("a", lambda: Latency(1.5, 0.1)) == Latency(1.5, 0.1)
+    assert second.remembered("a", lambda: Latency(9.9, 0.1)) == Latency(1.5, 0.1)
+    assert second.get("b") is None
+
+
+def test_other_conditions_are_another_file(tmp_path: Path) -> None:
+    LatencyCache(tmp_path, CONDITIONS).put("a", Latency(1, 0))
+    assert LatencyCache(tmp_path, {**CONDITIONS, "threads": 2}).get("a") is None
+
+
+@pytest.mark.parametrize("cut", ['{"signature": "b", "med', '{"signature": "b"}', "[]", "\x00"])
+def test_a_spoilt_line_costs_only_itself(tmp_path: Path, cut: str) -> None:
+    cache = LatencyCache(tmp_path, CONDITIONS)
+    cache.put("a", Latency(1, 0))
+    with open(cache.path, "a") as file:
+        file.write(cut)
+    other = LatencyCache(tmp_path, CONDITIONS)
+    assert other.get("b") is None
+    other.put("b", Latency(2, 0))
+    again = LatencyCache(tmp_path, CONDITIONS)
+    assert again.get("a") == Latency(1, 0)
+    assert again.get("b") == Latency(2, 0)
+
+
+def test_the_processor_has_a_name() -> None:
+    assert processor() == processor() != ""

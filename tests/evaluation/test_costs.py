@@ -1,0 +1,30 @@
+"""Parameters and multiply-accumulates, against sums by hand."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from evaluation.costs import macs, parameters
+from evaluation.tasks.resnet import ResNet20
+
+
+def test_a_convolution_and_a_linear_layer_by_hand() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1, groups=1), nn.Flatten(), nn.Linear(8 * 16, 10)
+    )
+    example = (torch.zeros(5, 3, 8, 8),)
+    assert macs(model, example) == 8 * 16 * 27 + 128 * 10
+    assert parameters(model) == 8 * 27 + 8 + 1280 + 10
+
+
+def test_groups_divide_the_work() -> None:
+    model = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+    assert macs(model, (torch.zeros(1, 8, 4, 4),)) == 8 * 16 * 9
+
+
+def test_resnet20_is_as_large_as_its_paper_says() -> None:
+    model = ResNet20()
+    assert 270_000 < parameters(model) < 275_000
+    assert 40e6 < macs(model, (torch.zeros(1, 1, 32, 32),)) < 41e6
+    assert model.training
