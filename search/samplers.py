@@ -104,7 +104,8 @@ class Nsga3:
 
     def build(self, seed: int) -> BaseSampler:
         """Optuna's NSGA-III, into whose first generation enqueued trials count."""
-        return _SeededNsga3(population_size=self.population, seed=seed)
+        with _quiet():
+            return _SeededNsga3(population_size=self.population, seed=seed)
 
 
 @dataclass(frozen=True)
