@@ -20,7 +20,7 @@ def next_steps(front: Front, folder: Path) -> list[Step]:
     return [
         ("open the report", f"{_opener()} {where}/report.html"),
         ("export a member, with its card", f"paredown export {where}{trial}"),
-        ("compare trials in MLflow", "paredown ui"),
+        ("compare trials in MLflow", f"paredown ui {where}"),
     ]
 
 

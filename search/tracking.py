@@ -164,7 +164,9 @@ def sync(rows: StudyRows, folder: Path, uri: str, *, experiment: str = EXPERIMEN
         for number in missing:
             book.write(told[number])
         book.write_front(find(rows), folder)
-        book.end(finished=True)
+        book.end(
+            finished=True, when=max((r.finished for r in told.values() if r.finished), default=None)
+        )
     except _store_errors() as error:
         raise UserError(
             f"MLflow at {uri} cannot be written: {_first_line(error)}; "

@@ -59,9 +59,10 @@ class Book:
         self._client.set_terminated(identifier, _STATUS[row.state], ended)
         self._runs[row.number] = self._client.get_run(identifier)
 
-    def end(self, finished: bool) -> None:
+    def end(self, finished: bool, when: datetime | None = None) -> None:
         """Mark the parent run as finished, or as stopped before its end."""
-        self._client.set_terminated(self.parent, "FINISHED" if finished else "KILLED")
+        status = "FINISHED" if finished else "KILLED"
+        self._client.set_terminated(self.parent, status, _milliseconds(when))
 
     def resume(self) -> None:
         """Mark the parent run as running."""
@@ -195,7 +196,8 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
         return str(found.experiment_id)
     database = sqlite_file(uri)
     place = (database.parent / "mlartifacts").as_uri() if database else None
-    return str(client.create_experiment(name, artifact_location=place))
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # which pages MLflow shows
+    return str(client.create_experiment(name, artifact_location=place, tags=tags))
 
 
 @contextmanager
