@@ -1,0 +1,110 @@
+"""The commands after a search, on a small real study."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from search.cli.commands import ui
+from search.cli.main import main
+from search.hydra_tree import CONF
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the smoke experiment has run."""
+    folder = tmp_path_factory.mktemp("searched")
+    command = [str(Path(sys.executable).parent / "paredown"), "search", "experiment=smoke"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def here(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder, as the current one."""
+    copy = tmp_path / "copy"
+    shutil.copytree(searched, copy)
+    monkeypatch.chdir(copy)
+    return copy
+
+
+def test_every_experiment_is_run_here() -> None:
+    """Whoever adds one adds a test that runs it."""
+    assert [path.stem for path in (CONF / "experiment").glob("*.yaml")] == ["smoke"]
+
+
+def test_a_search_leaves_what_it_says(searched: Path) -> None:
+    folder = searched / "outputs" / "smoke"
+    for name in ("study.db", "config.yaml", "front.json", "front.csv", "front.png", "report.html"):
+        assert (folder / name).is_file(), name
+    assert (folder / "policies" / "best.yaml").is_file()
+    assert (searched / "outputs" / "mlflow.db").is_file()
+    assert [path.name for path in searched.iterdir()] == ["outputs"]
+
+
+def test_export_then_verify_then_a_file_that_breaks_its_promise(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export"]) == 0
+    (exported,) = (here / "outputs" / "smoke" / "export").iterdir()
+    names = {path.name for path in exported.iterdir()}
+    assert names == {"policy.yaml", "model.onnx", "metrics.json", "MODEL_CARD.md"}
+    assert main(["verify", "smoke"]) == 0
+    metrics = json.loads((exported / "metrics.json").read_text())
+    metrics["exported"]["error"]["value"] += 0.05
+    (exported / "metrics.json").write_text(json.dumps(metrics))
+    assert main(["verify", "outputs/smoke"]) == 1
+    assert "DEPARTS" in capsys.readouterr().out
+    assert main(["verify", "smoke", "--tolerance", "0.2"]) == 0
+
+
+def test_apply_builds_the_same_model_from_the_policy_alone(here: Path) -> None:
+    assert main(["export"]) == 0
+    (exported,) = (here / "outputs" / "smoke" / "export").iterdir()
+    words = ("task=digits_mlp", "task.epochs=5", "target=ort_cpu", "--out", "built")
+    assert main(["apply", str(exported / "policy.yaml"), *words]) == 0
+    assert (here / "built" / "model.onnx").read_bytes() == (exported / "model.onnx").read_bytes()
+
+
+def test_report_front_and_sync_can_be_made_again(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = here / "outputs" / "smoke" / "report.html"
+    report.unlink()
+    assert main(["report"]) == 0
+    assert report.is_file()
+    before = json.loads((here / "outputs" / "smoke" / "front.json").read_text())
+    assert main(["front"]) == 0
+    assert json.loads((here / "outputs" / "smoke" / "front.json").read_text()) == before
+    capsys.readouterr()
+    assert main(["sync", "--uri", f"sqlite:///{here / 'other.db'}"]) == 0
+    assert capsys.readouterr().out.startswith("6 of 6 runs written")
+
+
+def test_a_trial_that_is_not_there(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "smoke", "--trial", "99"]) == 2
+    assert "Trial 99 is not a complete trial" in capsys.readouterr().err
+
+
+def test_a_misspelt_study_names_the_nearest(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["front", "smok"]) == 2
+    assert "Did you mean 'smoke'?" in capsys.readouterr().err
+
+
+def test_ui_binds_the_loopback_address() -> None:
+    words = ui.command("sqlite:///a.db", 5001)
+    assert words[words.index("--host") + 1] == "127.0.0.1"
+    assert words[words.index("--backend-store-uri") + 1] == "sqlite:///a.db"
+
+
+def test_doctor_tells_what_it_should(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    told = capsys.readouterr().out
+    for words in ("torch", "AVX2", "ONNX Runtime", "threads", "noise", "missing"):
+        assert words in told
