@@ -253,11 +253,12 @@ def _x_range(marks: Iterable[Mark], log: bool) -> tuple[float, float]:
 def ticks(limits: tuple[float, float], unit: str, log: bool) -> list[tuple[float, str]]:
     """Round values within the limits, with their words."""
     low, high = limits
+    values: list[float] = []
     if log:
         subs = next(subs for least, subs in SUBS if high >= least * low)
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         values = [sub * 10.0**power for power in powers for sub in subs]
-    else:
+    if sum(low <= value <= high for value in values) < 2:  # linear, or too narrow a decade
         step = _round_step((high - low) / 7)
         values = [step * k for k in range(math.floor(low / step), math.ceil(high / step) + 1)]
     return [(value, short(value, unit)) for value in values if low <= value <= high]
