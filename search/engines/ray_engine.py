@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import math
 import os
-import tempfile
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressors.errors import UserError
@@ -62,8 +63,8 @@ class RayEngine:
             from search.engines.ray_searcher import JobSearcher
 
             searcher = JobSearcher(source, min(self.workers, source.remaining()))
-            with tempfile.TemporaryDirectory(prefix="paredown-ray-") as results:
-                self._fit(spec, searcher, results)
+            with _scratch(Path(spec.folder) / ".ray") as results:
+                self._fit(spec, searcher, str(results))
 
     def _fit(self, spec: WorkerSpec, searcher: JobSearcher, results: str) -> None:
         from ray import tune
@@ -130,6 +131,17 @@ class RayEngine:
                 f"{str(error).strip().splitlines()[0].rstrip('.')}; valid: null to start one here, "
                 "auto to join the one on this machine, or host:port."
             ) from error
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder for what Tune insists on writing; a killed search's is removed by the next."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class JobSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next job; None for not now, FINISHED for no more."""
-        if not self._source.remaining():
+        if self.failure is not None or not self._source.remaining():
             return FINISHED
         if len(self._numbers) >= self._most:
             return None
@@ -55,7 +55,7 @@ class JobSearcher(Searcher):
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
-        """Keep an exception for the engine to raise, as Tune makes words of it."""
+        """Keep an exception for the engine to raise: Tune makes words of it, or a failed trial."""
         try:
             yield
         except Exception as error:
