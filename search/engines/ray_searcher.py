@@ -62,6 +62,13 @@ class JobSearcher(Searcher):
             self.failure = error
             raise
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What Tune may pickle of it, for a restoration that we never ask for: nothing of ours.
+
+        The source holds the study and its listeners, a console and a database among them.
+        """
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is the record."""
 

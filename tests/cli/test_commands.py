@@ -108,3 +108,23 @@ def test_doctor_tells_what_it_should(capsys: pytest.CaptureFixture[str]) -> None
     told = capsys.readouterr().out
     for words in ("torch", "AVX2", "ONNX Runtime", "threads", "noise", "missing"):
         assert words in told
+
+
+def test_ray_gives_the_same_trials_with_every_view_attached(searched: Path, tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).parent / "paredown"), "search", "experiment=smoke"]
+    done = subprocess.run(
+        [*command, "engine=ray", "engine.workers=1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    fronts = [
+        json.loads((folder / "outputs" / "smoke" / "front.json").read_text())
+        for folder in (searched, tmp_path)
+    ]
+    ids = [[member["policy_id"] for member in front["members"]] for front in fronts]
+    errors = [[m["search"]["error"]["value"] for m in front["members"]] for front in fronts]
+    assert ids[0] == ids[1]
+    assert errors[0] == errors[1]
