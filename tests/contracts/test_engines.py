@@ -58,8 +58,8 @@ class InterruptAfter:
 
 def test_one_worker_gives_the_same_trials_as_no_engine_at_all(engine: Make, tmp_path: Path) -> None:
     sampler = Tpe(startup_trials=2)
-    plain = run_search(tiny_search(tmp_path / "plain", sampler=sampler, trials=9))
-    found = run_search(tiny_search(tmp_path / "engine", engine(1), sampler=sampler, trials=9))
+    plain = run_search(tiny_search(tmp_path / "plain", sampler=sampler, trials=8))
+    found = run_search(tiny_search(tmp_path / "engine", engine(1), sampler=sampler, trials=8))
     assert summary(found) == summary(plain)
 
 
