@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from compressors.errors import UserError
-from search import compose, user_path
-from search.build import instantiate
-from search.settings import Settings
+from search.configuration import compose, user_path
+from search.configuration.build import instantiate
+from search.configuration.settings import Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from evaluation.evaluator import Evaluator
-    from search.driver import Search
-    from search.ledger import Listener, StudyRows, TrialRow
-    from search.space import Space
+    from search.driver.driver import Search
+    from search.space.space import Space
+    from search.study.ledger import Listener, StudyRows, TrialRow
 
 PASSED_ON = ("PAREDOWN_CACHE",)  # variables that workers on other machines need as well
 
@@ -35,7 +35,7 @@ def run(settings: Settings, *, dry_run: bool) -> int:
     evaluator, space = prepare(settings)
     search = assemble(settings, evaluator, space)
     if dry_run:
-        from search.space_table import print_space
+        from search.space.table import print_space
 
         print_space(space, console)
         return 0
@@ -47,7 +47,7 @@ def run(settings: Settings, *, dry_run: bool) -> int:
 def prepare(settings: Settings) -> tuple[Evaluator, Space]:
     """The task on the target, and the space of what can be done to it there."""
     from evaluation.evaluator import Evaluator
-    from search.space_build import build_space
+    from search.space.building import build_space
 
     try:
         evaluator = Evaluator(
@@ -61,9 +61,9 @@ def prepare(settings: Settings) -> tuple[Evaluator, Space]:
 
 def assemble(settings: Settings, evaluator: Evaluator, space: Space) -> Search:
     """The search as the driver takes it."""
-    from search.driver import Search
-    from search.objectives import check_constraints, objectives_of
-    from search.trial_job import WorkerSpec
+    from search.driver.driver import Search
+    from search.driver.trial_job import WorkerSpec
+    from search.study.objectives import check_constraints, objectives_of
 
     quality = evaluator.task.metric
     check_constraints(settings.constraints.given(), quality)
@@ -114,8 +114,8 @@ class StudyFile:
 
 
 def _search(search: Search, settings: Settings, console: Console) -> StudyRows:
-    from search.driver import run_search
-    from search.progress import progress_listener
+    from search.driver.driver import run_search
+    from search.views.progress import progress_listener
 
     file = StudyFile(settings)
     listeners: list[Listener] = [file, progress_listener(console), *_trackers(settings, console)]
@@ -129,7 +129,7 @@ def _search(search: Search, settings: Settings, console: Console) -> StudyRows:
 def _trackers(settings: Settings, console: Console) -> list[Any]:
     if not settings.tracking.enabled:
         return []
-    from search.tracking import MlflowListener
+    from search.tracking.listener import MlflowListener
 
     return [
         MlflowListener(
@@ -141,7 +141,7 @@ def _trackers(settings: Settings, console: Console) -> list[Any]:
 
 
 def _finish(rows: StudyRows, settings: Settings, evaluator: Evaluator, console: Console) -> None:
-    from search.finish import finish
+    from search.front.finish import finish
 
     finish(rows, settings.folder, evaluator.task, evaluator.target, console=console)
     if settings.tracking.enabled:
@@ -150,7 +150,7 @@ def _finish(rows: StudyRows, settings: Settings, evaluator: Evaluator, console: 
 
 def _track_front(rows: StudyRows, settings: Settings, console: Console) -> None:
     """Give MLflow the front's files; a store that is away is no failure of the search."""
-    from search.tracking import sync
+    from search.tracking.listener import sync
 
     try:
         sync(rows, settings.folder, settings.tracking_uri)

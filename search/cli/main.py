@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
-from search import user_path
+from search.configuration import user_path
 
 COMMANDS = {
     "search": "search compression policies; started again, it continues",

@@ -7,12 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search import compose
 from search.cli import studies
-from search.settings import Settings
+from search.configuration import compose
+from search.configuration.settings import Settings
 
 if TYPE_CHECKING:
-    from search.ledger import StudyRows
+    from search.study.ledger import StudyRows
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Opened:
     @cached_property
     def rows(self) -> StudyRows:
         """The study's rows, read from its storage."""
-        from search.study_rows import read_rows
+        from search.study.reading import read_rows
 
         return read_rows(self.settings.storage_url, self.settings.study.name)
 
@@ -43,7 +43,7 @@ class Opened:
 def build(settings: Settings, node: str) -> Any:
     """The object of one node of the settings; a file that is missing is the user's to mend."""
     from compressors.errors import UserError
-    from search.build import instantiate
+    from search.configuration.build import instantiate
 
     compose.check_nodes(settings, [node])
     try:

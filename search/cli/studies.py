@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from compressors.errors import UserError, unknown
-from search.compose import CONFIG
+from search.configuration.compose import CONFIG
 
 OUTPUTS = Path("outputs")
 

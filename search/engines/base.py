@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from compressors.errors import UserError
-from search.trial_job import Broken, Job, JobOutcome, WorkerSpec
+from search.driver.trial_job import Broken, Job, JobOutcome, WorkerSpec
 
 
 class JobSource(Protocol):

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from multiprocessing.connection import wait
 
 from compressors.errors import UserError
+from search.driver.trial_job import WorkerSpec
 from search.engines.base import JobSource
 from search.engines.local_process import WorkerProcess
-from search.trial_job import WorkerSpec
 
 
 class LocalEngine:

@@ -8,9 +8,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 
+from search.driver.trial_job import Broken, Job, JobOutcome, WorkerSpec
 from search.engines.base import WorkerBroken, broken
 from search.engines.local_worker import LOG, Ready, work
-from search.trial_job import Broken, Job, JobOutcome, WorkerSpec
 
 PATIENCE = 5.0  # seconds that a worker is given to end by itself
 

@@ -11,8 +11,8 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from search.trial_job import Broken, WorkerSpec
-from search.worker import load, run_job
+from search.driver.trial_job import Broken, WorkerSpec
+from search.driver.worker import load, run_job
 
 LOG = "workers.log"  # in the study's folder: whatever workers and users' code in them print
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressors.errors import UserError
+from search.driver.trial_job import WorkerSpec
 from search.engines.base import JobSource
-from search.trial_job import WorkerSpec
 
 if TYPE_CHECKING:
     from search.engines.ray_searcher import JobSearcher

@@ -12,8 +12,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from search.driver.trial_job import Broken, JobOutcome
 from search.engines.base import JobSource, broken
-from search.trial_job import Broken, JobOutcome
 
 DIED = "The worker died, most likely as the machine ran out of memory; Ray's logs say more."
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from ray.tune import Trainable
 
-from search.trial_job import Broken, Job, WorkerSpec
-from search.worker import load, pin_threads, run_job
+from search.driver.trial_job import Broken, Job, WorkerSpec
+from search.driver.worker import load, pin_threads, run_job
 
 
 class PolicyTrial(Trainable):

@@ -12,7 +12,7 @@ import pytest
 
 from search.cli.commands import ui
 from search.cli.main import main
-from search.hydra_tree import CONF
+from search.configuration.hydra_tree import CONF
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from compressors.errors import UserError
-from search import user_path
-from search.build import check, instantiate
+from search.configuration import user_path
+from search.configuration.build import check, instantiate
 
 
 @dataclass(frozen=True)

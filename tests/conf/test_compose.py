@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from compressors.errors import UserError
-from search import compose as composing
-from search.compose import check_nodes, compose
-from search.hydra_tree import CONF
+from search.configuration import compose as composing
+from search.configuration.compose import check_nodes, compose
+from search.configuration.hydra_tree import CONF
 
 GROUPS = ("task", "target", "space", "sampler", "engine", "tracking", "experiment")
 CHOICES = [
@@ -45,7 +45,7 @@ def test_the_base_space_is_the_schema_s_every_key() -> None:
 
     import yaml
 
-    from search.space_options import SpaceOptions
+    from search.space.options import SpaceOptions
 
     base = yaml.safe_load((CONF / "space" / "base.yaml").read_text(encoding="utf-8"))
     assert set(base) == {field.name for field in fields(SpaceOptions)}

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from compressors.errors import UserError
-from search.typed import fits, in_words, typed
+from search.configuration.typed import fits, in_words, typed
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from compressors.errors import UserError
-from search.driver import run_search
+from search.driver.driver import run_search
 from search.engines.base import Engine, WorkerBroken
 from search.engines.local import LocalEngine
 from search.engines.ray_engine import RayEngine
-from search.ledger import StudyRows, TrialRow
 from search.samplers import Tpe
+from search.study.ledger import StudyRows, TrialRow
 from tests.search.searches import tiny_search
 
 Make = Callable[[int], Engine]

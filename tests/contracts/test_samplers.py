@@ -11,14 +11,14 @@ import pytest
 
 from compressors.errors import UserError
 from evaluation.measurement import ERROR
-from search.baselines import baselines
-from search.objectives import objectives_of
 from search.samplers import SAMPLERS, Gp, Nsga2, Nsga3, Qmc, Sampler, Tpe
-from search.space import Space
-from search.space_build import build_space
-from search.space_options import SpaceOptions
-from search.storage import open_storage
-from search.study import Study
+from search.space.baselines import baselines
+from search.space.building import build_space
+from search.space.options import SpaceOptions
+from search.space.space import Space
+from search.study.objectives import objectives_of
+from search.study.storage import open_storage
+from search.study.study import Study
 from tests.search.spaces import CAPABILITY, STRUCTURE
 
 SPACE: Space = build_space(STRUCTURE, CAPABILITY, SpaceOptions())

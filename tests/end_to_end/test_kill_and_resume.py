@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from compressors.errors import UserError
-from search.ledger import StudyRows
-from search.study_rows import read_rows
+from search.study.ledger import StudyRows
+from search.study.reading import read_rows
 
 DRIVER = Path(__file__).with_name("tiny_driver.py")
 TRIALS = 8

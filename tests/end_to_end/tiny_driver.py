@@ -9,7 +9,7 @@ sys.path.append(str(Path(__file__).parents[2]))
 
 
 def main(folder: str, engine: str, trials: int, workers: int) -> None:
-    from search.driver import run_search
+    from search.driver.driver import run_search
     from search.engines.local import LocalEngine
     from search.engines.ray_engine import RayEngine
     from tests.search.searches import tiny_search

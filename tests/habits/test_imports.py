@@ -47,7 +47,9 @@ def test_the_import_test_sees_imports_inside_functions(tmp_path: Path) -> None:
     assert imported(path) == {"search", "evaluation"}
 
 
-@pytest.mark.parametrize("name", ["search.cli.main", "search.settings", "search.compose"])
+@pytest.mark.parametrize(
+    "name", ["search.cli.main", "search.configuration.settings", "search.configuration.compose"]
+)
 def test_nothing_heavy_is_imported_with(name: str) -> None:
     code = f"import sys, {name}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

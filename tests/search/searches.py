@@ -8,15 +8,15 @@ from typing import Any
 
 from compressors.inspection import inspect_model
 from evaluation.measurement import ERROR
-from search.driver import Search
+from search.driver.driver import Search
+from search.driver.trial_job import WorkerSpec
+from search.driver.worker import build_evaluator, run_job
 from search.engines.base import Engine, JobSource
-from search.objectives import objectives_of
 from search.samplers import Random, Sampler
-from search.space import Space
-from search.space_build import build_space
-from search.space_options import RecoveryOptions, SpaceOptions
-from search.trial_job import WorkerSpec
-from search.worker import build_evaluator, run_job
+from search.space.building import build_space
+from search.space.options import RecoveryOptions, SpaceOptions
+from search.space.space import Space
+from search.study.objectives import objectives_of
 from tests.search.tiny import TinyTarget, TinyTask
 
 ROOT = Path(__file__).parents[2]

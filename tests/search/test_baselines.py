@@ -3,9 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compressors.policy import Policy
-from search.baselines import baselines
-from search.space_build import build_space
-from search.space_options import RecoveryOptions, SpaceOptions, StepOptions
+from search.space.baselines import baselines
+from search.space.building import build_space
+from search.space.options import RecoveryOptions, SpaceOptions, StepOptions
 from tests.search.spaces import CAPABILITY, STRUCTURE
 
 OFF = StepOptions(include=())

@@ -8,13 +8,13 @@ import pytest
 
 from compressors.errors import UserError
 from evaluation.measurement import ERROR
-from search.driver import Search, run_search
-from search.ledger import StudyRows, TrialRow
-from search.lock import sole_driver
-from search.objectives import objectives_of
+from search.driver.driver import Search, run_search
 from search.samplers import Tpe
-from search.space_options import RecoveryOptions, SpaceOptions, StepOptions
-from search.study_rows import read_rows
+from search.space.options import RecoveryOptions, SpaceOptions, StepOptions
+from search.study.ledger import StudyRows, TrialRow
+from search.study.lock import sole_driver
+from search.study.objectives import objectives_of
+from search.study.reading import read_rows
 from tests.search.searches import InlineEngine, tiny_search, tiny_space
 
 OFF = StepOptions(include=())

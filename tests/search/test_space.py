@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from compressors.errors import UserError
 from compressors.policy import LayerPolicy, Policy, Quantize, Recovery
 from evaluation.target import FLOAT, INT8, Capability, Precision
-from search.knobs import Choices
-from search.precision import parse_precision
-from search.space import Space
-from search.space_build import build_space
-from search.space_options import RecoveryOptions, SpaceOptions, StepOptions
+from search.space.building import build_space
+from search.space.knobs import Choices
+from search.space.options import RecoveryOptions, SpaceOptions, StepOptions
+from search.space.precision import parse_precision
+from search.space.space import Space
 from tests.search.spaces import CAPABILITY, STRUCTURE
 
 OFF = StepOptions(include=())

@@ -13,13 +13,13 @@ from optuna.distributions import CategoricalDistribution
 
 from compressors.errors import UserError
 from evaluation.measurement import ERROR, LATENCY, SIZE, Measurement, Metric, Value
-from search.identity import differences, require_same
-from search.lock import sole_driver
-from search.objectives import check_constraints, margins, objectives_of
 from search.samplers import Random
-from search.storage import batch, open_storage, shown
-from search.study import Study
-from search.study_rows import read_rows
+from search.study.identity import differences, require_same
+from search.study.lock import sole_driver
+from search.study.objectives import check_constraints, margins, objectives_of
+from search.study.reading import read_rows
+from search.study.storage import batch, open_storage, shown
+from search.study.study import Study
 
 IDENTITY: dict[str, Any] = {
     "space": {"knobs": {}},

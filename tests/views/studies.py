@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from compressors import policy_yaml
 from compressors.policy import LayerPolicy, LowRank, Policy, Prune, Quantize, Recovery
 from evaluation.measurement import COSTS, ERROR, LATENCY, SIZE, Measurement, Metric, Value
-from search.front_files import Validation
-from search.ledger import Objective, StudyRows, TrialRow
-from search.validate import SPEEDUP
+from search.front.front_files import Validation
+from search.front.validate import SPEEDUP
+from search.study.ledger import Objective, StudyRows, TrialRow
 
 START = datetime(2026, 3, 1, 18, 0)
 BLOCKS = [f"layer{s}.{b}" for s in (1, 2, 3) for b in (0, 1, 2)]

@@ -20,11 +20,11 @@ from compressors.policy import LayerPolicy, LowRank, Policy, Quantize, Recovery
 from evaluation.evaluator import Evaluator
 from evaluation.targets.ort_cpu import OrtCpu
 from evaluation.tasks.digits_mlp import DigitsMLP
-from search import exports, front_files
-from search.finish import finish
-from search.front import find
-from search.ledger import StudyRows
-from search.validate import validate
+from search.exports import exports
+from search.front.finish import finish
+from search.front.front import find, front_files
+from search.front.validate import validate
+from search.study.ledger import StudyRows
 from tests.views import studies
 
 INT8 = Quantize(8, 8)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search import front
-from search.ledger import Objective, StudyRows, TrialRow
+from search.front import front
+from search.study.ledger import Objective, StudyRows, TrialRow
 from tests.views import studies
 
 MIN = Objective("error", "fraction", "minimize")

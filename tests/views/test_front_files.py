@@ -9,9 +9,9 @@ import pytest
 
 from compressors import policy_yaml
 from compressors.errors import UserError
-from search import front, front_files
 from search.atomic import replacing, write_text
-from search.front_files import Validation
+from search.front import front, front_files
+from search.front.front_files import Validation
 from tests.views import studies
 
 ROWS = studies.study(40)

@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from evaluation.measurement import ERROR
-from search import front, picture
-from search.figures import duration, margin, points, times, words
-from search.front_files import Validation
-from search.labels import Label, place
-from search.ledger import Objective, StudyRows
-from search.plot_data import panels, ticks
+from search.front import front
+from search.front.front_files import Validation
+from search.study.ledger import Objective, StudyRows
+from search.views import picture
+from search.views.figures import duration, margin, points, times, words
+from search.views.labels import Label, place
+from search.views.plot_data import panels, ticks
 from tests.views import studies
 
 ROWS = studies.study(40)

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from search import front
-from search.front_files import Validation
-from search.progress import LineProgress, LiveProgress, Tally, panel, progress_listener
-from search.rows_table import front_table
+from search.front import front
+from search.front.front_files import Validation
+from search.front.rows_table import front_table
+from search.views.progress import LineProgress, LiveProgress, Tally, panel, progress_listener
 from tests.views import studies
 
 ROWS = studies.study(12)

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from evaluation.measurement import Measurement, Value
-from search import front, report
-from search.front import Front
-from search.front_files import Validation
-from search.ledger import StudyRows
-from search.report_data import cards, departure, duels, failures, verdict
-from search.strips import strips
+from search.front.front import Front, front
+from search.front.front_files import Validation
+from search.study.ledger import StudyRows
+from search.views import report
+from search.views.report_data import cards, departure, duels, failures, verdict
+from search.views.strips import strips
 from tests.views import studies
 
 ROWS = studies.study(60)

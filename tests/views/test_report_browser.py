@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from search import front, report
+from search.front import front
+from search.views import report
 from tests.views import studies
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

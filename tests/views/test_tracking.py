@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from compressors.errors import UserError
-from search import front, front_files, tracking
-from search.ledger import StudyRows
-from search.tracking import MlflowListener, log_front, sync
-from search.tracking_book import PARENT, Book, _client
+from search.front import front, front_files
+from search.study.ledger import StudyRows
+from search.tracking.book import PARENT, Book, _client
+from search.tracking.listener import MlflowListener, log_front, sync
+from search.tracking.listener import listener as tracking
 from tests.views import studies
 
 ROWS = studies.study(12)

@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Build, measure and write the model."""
     from search.cli.opened import build
-    from search.compose import compose
+    from search.configuration.compose import compose
 
     settings = compose(given.overrides, given.config_dir)
     if not given.policy.is_file():
@@ -29,7 +29,7 @@ def run(given: argparse.Namespace) -> int:
     from compressors import policy_yaml
 
     policy_yaml.read(given.policy)  # before a model is built for it
-    from search.exports import apply_policy
+    from search.exports.exports import apply_policy
 
     out = given.out or Path(f"{given.policy.stem}-model")
     made = apply_policy(given.policy, build(settings, "task"), build(settings, "target"), out)

@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write export/<trial>/ and say where."""
-    from search.exports import export
+    from search.exports.exports import export
 
     study = open_study(given.study)
     out = export(study.rows, study.folder, given.trial, study.task, study.target)

@@ -20,7 +20,7 @@ def run(given: argparse.Namespace) -> int:
     """Print the front; its files in the study's folder are written anew."""
     from rich.console import Console
 
-    from search.finish import finish
+    from search.front.finish import finish
 
     study = open_study(given.study)
     finish(

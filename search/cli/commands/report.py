@@ -15,9 +15,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write report.html and front.png; nothing is measured."""
-    from search import picture, report
-    from search.front import find
-    from search.front_files import read_validation
+    from search.front.front import find
+    from search.front.front_files import read_validation
+    from search.views import picture, report
 
     study = open_study(given.study)
     front, validation = find(study.rows), read_validation(study.folder)

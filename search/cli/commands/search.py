@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from compressors.errors import UserError
-from search.compose import check_nodes, compose, settings_of
-from search.settings import Settings
+from search.configuration.compose import check_nodes, compose, settings_of
+from search.configuration.settings import Settings
 
 
 def run(words: Sequence[str]) -> int:
@@ -53,7 +53,7 @@ def _is_question(arguments: argparse.Namespace) -> bool:
 
 
 def _multirun(words: Sequence[str], arguments: argparse.Namespace, config_dir: Path | None) -> int:
-    from search import hydra_tree
+    from search.configuration import hydra_tree
 
     for job in hydra_tree.sweep(arguments.overrides, config_dir):
         check_nodes(compose(job, config_dir))
@@ -68,7 +68,7 @@ def _multirun(words: Sequence[str], arguments: argparse.Namespace, config_dir: P
 
 
 def _hydra(words: Sequence[str], job: Any) -> None:
-    from search import hydra_tree
+    from search.configuration import hydra_tree
 
     hydra_tree.own_options(words, job)
 

@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write what is missing."""
-    from search.tracking import sync
+    from search.tracking.listener import sync
 
     study = open_study(given.study)
     uri = given.uri or study.settings.tracking_uri

@@ -10,7 +10,7 @@ from search.cli import studies
 from search.cli.opened import open_study
 
 if TYPE_CHECKING:
-    from search.verify import Check
+    from search.exports.verify import Check
 
 DEPARTED = 1
 
@@ -25,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print every check; 1 where one departs too far."""
-    from search.verify import TOLERANCE, verify
+    from search.exports.verify import TOLERANCE, verify
 
     study = open_study(given.study)
     tolerance = TOLERANCE if given.tolerance is None else given.tolerance

@@ -1,0 +1,1 @@
+"""The loop that asks, has trials run, and tells; and the job that a worker runs."""

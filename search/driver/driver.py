@@ -1,0 +1,120 @@
+"""The loop of a search: ask, evaluate, tell, whatever engine runs the trials.
+
+Only this process touches the study's storage. Started again, a search continues to the same total
+of finished trials: those in flight when it ended, however it ended, are asked again.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from compressors.errors import UserError
+from evaluation.measurement import Metric
+from search.driver.feed import Feed, Plan
+from search.driver.trial_job import WorkerSpec
+from search.engines.base import Engine
+from search.samplers import Sampler
+from search.space.baselines import baselines
+from search.space.space import Space
+from search.study.identity import identity
+from search.study.ledger import Listener, Objective, StudyRows
+from search.study.lock import sole_driver
+from search.study.objectives import check_constraints
+from search.study.study import Study
+
+
+@dataclass(frozen=True)
+class Search:
+    """Everything a search is made of."""
+
+    name: str
+    folder: Path
+    storage: str  # an Optuna storage's URL
+    space: Space
+    objectives: tuple[Objective, ...]
+    quality: Metric  # the task's own
+    sampler: Sampler
+    engine: Engine
+    worker: WorkerSpec
+    trials: int  # finished trials in all, those of earlier runs included
+    hours: float | None = None
+    constraints: Mapping[str, float] | None = None
+    seed: int = 0
+
+
+def run_search(search: Search, listeners: Sequence[Listener] = ()) -> StudyRows:
+    """Search up to the total, then give every row; a KeyboardInterrupt leaves all in order."""
+    constraints = dict(search.constraints or {})
+    check_constraints(constraints, search.quality)
+    with ExitStack() as held:
+        held.enter_context(sole_driver(search.folder, search.storage, search.name))
+        held.enter_context(_terminate_as_interrupt())
+        study = _open(search, constraints)
+        held.callback(_put_back, study)
+        for listener in listeners:
+            held.callback(listener.closed)
+            listener.started(study.rows(), search.trials)
+        plan = Plan(
+            search.space,
+            search.objectives,
+            search.quality,
+            constraints,
+            search.trials,
+            search.hours,
+            search.folder,
+        )
+        feed = Feed(study, plan, listeners)
+        if feed.remaining():
+            search.engine.run(search.worker, feed)
+        return study.rows()
+
+
+def _open(search: Search, constraints: Mapping[str, float]) -> Study:
+    made = identity(
+        search.space,
+        search.objectives,
+        constraints,
+        search.worker.task,
+        search.worker.target,
+        search.quality,
+    )
+    study = Study.open(search.storage, search.name, made)
+    study.use(search.sampler.build(run_seed(search.seed, study.finished())))
+    known = {trial.user_attrs.get("baseline") for trial in study.trials()}
+    room = search.trials - len(study.trials())
+    for baseline in [b for b in baselines(search.space) if b.name not in known][: max(0, room)]:
+        study.enqueue(baseline.params, baseline.name)
+    return study
+
+
+def run_seed(seed: int, finished: int) -> int:
+    """The sampler's seed of a run: another one a resume, and the same whenever it is repeated."""
+    return (seed + finished * 1_000_003) % 2**32
+
+
+def _put_back(study: Study) -> None:
+    with suppress(UserError):  # the storage is away; the next start puts them back
+        study.put_back()
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """End in order on SIGTERM too, as schedulers send it before they take a machine away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

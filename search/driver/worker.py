@@ -1,0 +1,92 @@
+"""A worker: holds the task and the target, evaluates one policy after another.
+
+This is the trial boundary, the one place where every exception is caught: it becomes a sentence,
+with the traceback kept. Workers never see the study's storage.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compressors import policy_yaml
+from compressors.errors import UserError
+from search.driver.trial_job import REFERENCE_JOB, Broken, Job, JobOutcome, WorkerSpec
+
+if TYPE_CHECKING:
+    from evaluation.evaluator import Evaluator
+
+TRIALS = "trials"  # the folder of artifacts in the study's folder
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def pin_threads(threads: int) -> None:
+    """Hold this process to so many threads; before torch or numpy is imported, or too late."""
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(threads)
+
+
+def build_evaluator(spec: WorkerSpec) -> Evaluator:
+    """The task and the target, built from their configuration."""
+    pin_threads(spec.threads)
+    os.environ.update(spec.environment)
+    for folder in spec.modules:
+        if folder not in sys.path:
+            sys.path.append(folder)  # last, so that a user's folder never shadows our packages
+    import torch
+
+    from evaluation.evaluator import Evaluator
+    from search.configuration.build import instantiate
+
+    torch.set_num_threads(spec.threads)
+    evaluator = Evaluator(instantiate(spec.task, "task"), instantiate(spec.target, "target"))
+    gc.collect()
+    gc.freeze()  # what is here stays; collecting after a trial would go through all of it
+    return evaluator
+
+
+def load(spec: WorkerSpec) -> Evaluator | Broken:
+    """The evaluator, or why there is none."""
+    try:
+        return build_evaluator(spec)
+    except Exception as error:
+        by_user = isinstance(error, UserError)
+        reason = str(error) if by_user else in_a_sentence(error)
+        return Broken(reason, by_user, traceback.format_exc())
+
+
+def run_job(evaluator: Evaluator, job: Job, folder: Path) -> JobOutcome:
+    """Evaluate a job's policy; whatever goes wrong becomes the outcome's reason."""
+    name = "reference" if job.number == REFERENCE_JOB else str(job.number)
+    path = folder / TRIALS / f"{name}.onnx"
+    started = time.perf_counter()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = evaluator.evaluate(policy_yaml.load(job.policy), path)
+        return JobOutcome(
+            number=job.number,
+            measurement=found.measurement.to_json(),
+            record=found.record,
+            artifact=str(Path(found.artifact).relative_to(folder)),
+            seconds=time.perf_counter() - started,
+            evaluations=found.evaluations,
+        )
+    except Exception as error:
+        return JobOutcome(
+            number=job.number,
+            seconds=time.perf_counter() - started,
+            reason=in_a_sentence(error),
+            traceback=traceback.format_exc(),
+        )
+
+
+def in_a_sentence(error: BaseException) -> str:
+    """The first line of what an exception says, after its name."""
+    lines = str(error).strip().splitlines()
+    said = lines[0].rstrip(".") if lines else "no message"
+    return f"{type(error).__name__}: {said}."[:400]

@@ -1,0 +1,108 @@
+"""A member on its way out: policy.yaml, the deployable model, metrics.json, MODEL_CARD.md.
+
+`export` takes a trial of a study, `apply_policy` a policy file alone, `verify` measures what they
+wrote again. Either way the file that is handed over is the one that was measured.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compressors import policy_yaml
+from compressors.errors import UserError, choices
+from compressors.policy import Policy
+from evaluation.measurement import Measurement
+from evaluation.target import Target
+from evaluation.task import Task
+from search.exports import package
+from search.exports.package import Package
+from search.exports.verify import TOLERANCE, Check, verify
+from search.front.front import Front, find
+from search.front.front_files import read_validation
+from search.front.validate import Evaluates, artifact_file, exported, reference_file
+from search.study.ledger import StudyRows, TrialRow
+
+__all__ = ["TOLERANCE", "Check", "apply_policy", "export", "verify"]
+
+
+def export(rows: StudyRows, folder: Path, trial: int | None, task: Task, target: Target) -> Path:
+    """Write export/<trial>/ in the study's folder; without a trial, the front's best."""
+    front = find(rows)
+    row = _chosen(rows, front, trial)
+    evaluator = _evaluator(task, target)
+    file = artifact_file(row, folder, evaluator)
+    measured, reference = _figures(rows, row, folder, file, evaluator)
+    if row.measurement is None or row.policy is None:
+        raise UserError(f"Trial {row.number} kept no policy or figures; choose another.")
+    made = Package(
+        task=rows.task,
+        target=rows.target,
+        study=rows.name,
+        trial=row.number,
+        policy=policy_yaml.load(row.policy, source=f"the policy of trial {row.number}"),
+        search=row.measurement,
+        exported=measured,
+        reference=reference,
+        record=row.record or {},
+    )
+    return package.write(folder / package.FOLDER / str(row.number), file, made)
+
+
+def apply_policy(policy: Path, task: Task, target: Target, out: Path) -> Path:
+    """Build the deployable model of a policy file, measured like a front's member."""
+    read = policy_yaml.read(policy)
+    package.refuse_foreign(out)
+    evaluator = _evaluator(task, target)
+    file = out / "model.onnx"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    evaluation = evaluator.evaluate(read, file)
+    base = out / ".uncompressed.onnx"
+    try:
+        evaluator.evaluate(Policy(), base)
+        own, timing = target.compare(base, [base, evaluation.artifact])
+        reference = exported(evaluator, base, own)
+    finally:
+        base.unlink(missing_ok=True)
+    made = Package(
+        task=task.name,
+        target=target.name,
+        study=None,
+        trial=None,
+        policy=read,
+        search=evaluation.measurement,
+        exported=exported(evaluator, evaluation.artifact, timing),
+        reference=reference,
+        record=evaluation.record,
+    )
+    return package.write(out, evaluation.artifact, made)
+
+
+def _chosen(rows: StudyRows, front: Front, trial: int | None) -> TrialRow:
+    complete = {row.number: row for row in rows.complete()}
+    members = choices(row.number for row in front.members)
+    if trial is None:
+        if front.knee is None:
+            raise UserError(f"{rows.name} has no complete trial yet; run the search first.")
+        return front.knee
+    if trial not in complete:
+        raise UserError(f"Trial {trial} is not a complete trial; on the front are: {members}.")
+    return complete[trial]
+
+
+def _figures(
+    rows: StudyRows, row: TrialRow, folder: Path, file: Path, evaluator: Evaluates
+) -> tuple[Measurement, Measurement]:
+    """Exported figures of a trial and of the reference: front.json's, else measured now."""
+    known = read_validation(folder)
+    found = known.of(row)
+    if found is not None and known.reference is not None:
+        return found, known.reference
+    reference = reference_file(rows, folder, evaluator)
+    own, timing = evaluator.target.compare(reference, [reference, file])
+    return exported(evaluator, file, timing), exported(evaluator, reference, own)
+
+
+def _evaluator(task: Task, target: Target) -> Evaluates:
+    from evaluation.evaluator import Evaluator
+
+    return Evaluator(task, target)

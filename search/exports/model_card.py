@@ -1,0 +1,113 @@
+"""MODEL_CARD.md: what a compressed model is, what it costs, and how it came to be.
+
+Words only, made from an export's package; knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from compressors import policy_yaml
+from compressors.policy import Recovery
+from evaluation.measurement import Measurement, Value
+from search.views.figures import points, spread_words, times, title
+
+if TYPE_CHECKING:
+    from search.exports.package import Package
+
+_LOAD = """\
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])
+outputs = session.run(None, {{session.get_inputs()[0].name: batch}})  # float32, batch first
+```
+"""
+
+
+def card(package: Package, file: str) -> str:
+    """The whole card, in Markdown."""
+    name = f"trial {package.trial} of {package.study}" if package.study else "a policy file"
+    parts = [
+        f"# {package.task}, compressed for {package.target}\n",
+        f"Made from {name}; policy `{policy_yaml.policy_id(package.policy)}`, in `policy.yaml`.\n",
+        "## Figures\n",
+        _figures(package),
+        "Measured on the exported file. Times come from one run, alone on the machine, "
+        "interleaved with the uncompressed model's file. ± is a standard error, or half a 95 % "
+        "interval for times. The test split took no part in any choice.\n",
+        "## What was done\n",
+        *_done(package),
+        "## Use\n",
+        _LOAD.format(file=file) if file.endswith(".onnx") else f"The model is `{file}`.\n",
+        "## Make it again\n",
+        "On this checkpoint or a newer one of the same network:\n",
+        f"```\nparedown apply policy.yaml task={package.task} target={package.target}\n```\n",
+    ]
+    return "\n".join(parts)
+
+
+def _figures(package: Package) -> str:
+    lines = ["| | uncompressed | this model | change |", "|---|--:|--:|--:|"]
+    for value in package.exported.values:
+        base = _find(package.reference, value.metric.name)
+        before = spread_words(base) if base and value.metric.name != "speedup" else ""
+        change = _change(value, base) if base else ""
+        lines.append(f"| {_name(value)} | {before} | {spread_words(value)} | {change} |")
+    simulated = package.search.values[0]
+    lines.append(f"| {_name(simulated)}, simulated | | {spread_words(simulated)} | |")
+    return "\n".join(lines) + "\n"
+
+
+def _name(value: Value) -> str:
+    name = title(value.metric.name)
+    plain = value.metric.unit == "fraction" and not value.metric.name.startswith("test_")
+    return f"validation {name}" if plain else name
+
+
+def _change(value: Value, base: Value) -> str:
+    if value.metric.unit == "fraction":
+        return points(value.value - base.value)
+    if value.metric.name == "speedup" or value.value <= 0 or base.value <= 0:
+        return ""
+    ratio = base.value / value.value
+    return f"{times(ratio)} less" if ratio >= 1 else f"{times(1 / ratio)} more"
+
+
+def _done(package: Package) -> Iterable[str]:
+    record = package.record
+    removed = ", ".join(f"`{name}`" for name in record.get("removed_blocks") or ())
+    if removed:
+        yield f"Blocks removed: {removed}.\n"
+    yield _recovery(package.policy.recovery)
+    layers = record.get("layers") or ()
+    if layers:
+        head = "| layer | kind | channels | weights | activations | rank |"
+        rows = "\n".join(_layer(layer) for layer in layers)
+        yield f"{head}\n|---|---|--:|--:|--:|--:|\n{rows}\n"
+    for note in record.get("notes") or ():
+        yield f"Note: {note}\n"
+
+
+def _layer(layer: Mapping[str, Any]) -> str:
+    kept, gone = layer["out_channels"], layer["removed_channels"]
+    channels = f"{kept} of {kept + gone}" if gone else str(kept)
+    bits = [f"{b}-bit" if b else "float" for b in (layer["weight_bits"], layer["activation_bits"])]
+    rank = "" if layer["rank"] is None else str(layer["rank"])
+    name, kind = layer["name"], layer["kind"]
+    return f"| `{name}` | {kind} | {channels} | {bits[0]} | {bits[1]} | {rank} |"
+
+
+def _recovery(recovery: Recovery) -> str:
+    if not recovery.epochs:
+        return "No training after the compression.\n"
+    return (
+        f"Then {recovery.epochs} epochs of training ({recovery.optimizer}, learning rate "
+        f"{recovery.learning_rate:g}, {recovery.schedule}), {100 * recovery.weight:.0f} % of the "
+        f"loss from the uncompressed model's outputs at temperature {recovery.temperature:g}.\n"
+    )
+
+
+def _find(measurement: Measurement, name: str) -> Value | None:
+    return next((v for v in measurement.values if v.metric.name == name), None)

@@ -1,0 +1,84 @@
+"""What an export states of its model, and the four files that it is written to.
+
+Knows their form; knows nothing of how a figure was measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from compressors import policy_yaml
+from compressors.errors import UserError
+from compressors.policy import Policy
+from evaluation.measurement import Measurement
+from search.atomic import copy, write_text
+from search.front.front_files import values_json
+
+FOLDER = "export"
+METRICS, POLICY, CARD = "metrics.json", "policy.yaml", "MODEL_CARD.md"
+
+
+@dataclass(frozen=True)
+class Package:
+    """Everything that an export states of its model."""
+
+    task: str
+    target: str
+    study: str | None
+    trial: int | None
+    policy: Policy
+    search: Measurement
+    exported: Measurement
+    reference: Measurement  # the uncompressed model's exported figures
+    record: Mapping[str, Any]
+
+
+def sha256(file: Path) -> str:
+    """The hash of a file's content."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def write(out: Path, file: Path, package: Package) -> Path:
+    """The four files; metrics.json last, as the sign that the others are whole."""
+    from search.exports.model_card import card
+
+    model = out / f"model{file.suffix}"
+    write_text(out / POLICY, policy_yaml.dump(package.policy))
+    if file != model:
+        copy(file, model)
+    write_text(out / CARD, card(package, model.name))
+    write_text(out / METRICS, json.dumps(_metrics(package, model), indent=2) + "\n")
+    return out
+
+
+def _metrics(package: Package, model: Path) -> dict[str, Any]:
+    every = (package.search, package.exported, package.reference)
+    metrics = {v.metric.name: asdict(v.metric) for found in every for v in found.values}
+    return {
+        "version": 1,
+        "study": package.study,
+        "trial": package.trial,
+        "task": package.task,
+        "target": package.target,
+        "policy_id": policy_yaml.policy_id(package.policy),
+        "file": model.name,
+        "sha256": sha256(model),
+        "metrics": list(metrics.values()),
+        "search": values_json(package.search),
+        "exported": values_json(package.exported),
+        "reference": values_json(package.reference),
+        "record": package.record,
+    }
+
+
+def refuse_foreign(out: Path) -> None:
+    """Never write over what no export wrote."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; choose a folder to write into.")
+    if out.is_dir() and any(out.iterdir()) and not (out / METRICS).exists():
+        raise UserError(f"{out} holds files that no export wrote; choose an empty folder.")

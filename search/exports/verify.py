@@ -1,0 +1,117 @@
+"""Do exported files still give what was promised?
+
+Measures the quality of the front's files and of everything under export/ again, and holds it
+against what front.json and metrics.json record. Sizes and hashes are told; quality decides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compressors.errors import UserError
+from evaluation.measurement import Value
+from evaluation.target import Target
+from evaluation.task import Task
+from search.exports.package import FOLDER, METRICS, sha256
+from search.front import front_files
+from search.front.validate import Evaluates, artifact_file, qualities
+from search.study.ledger import StudyRows
+
+TOLERANCE = 0.01  # points of a quality that is a fraction, share of the record of every other
+
+
+@dataclass(frozen=True)
+class Check:
+    """One file's quality on one split, against one record of it."""
+
+    file: Path
+    name: str
+    record: str  # "exported" or "search"
+    recorded: float
+    measured: Value | None  # None: the file is gone
+    tolerance: float
+    note: str = ""
+
+    @property
+    def departure(self) -> float:
+        """How far the measured quality lies from the record, in the tolerance's terms."""
+        if self.measured is None:
+            return float("inf")
+        gap = abs(self.measured.value - self.recorded)
+        return gap if self.measured.metric.unit == "fraction" else gap / (abs(self.recorded) or 1.0)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the promise is kept."""
+        return self.departure <= self.tolerance + 1e-12
+
+
+def verify(
+    rows: StudyRows, folder: Path, task: Task, target: Target, tolerance: float = TOLERANCE
+) -> list[Check]:
+    """A check for every record of every exported file; those that fail have not `passed`."""
+    if not tolerance >= 0:
+        raise UserError(f"tolerance cannot be {tolerance}; valid: a number from 0.")
+    content = front_files.read(folder)
+    exports = sorted((folder / FOLDER).glob(f"*/{METRICS}"))
+    members = [m for m in (content or {}).get("members", ()) if m["exported"]]
+    if not members and not exports:
+        raise UserError(
+            f"{folder} holds no exported figures to verify; write them: paredown front {folder}."
+        )
+    evaluator = _evaluator(task, target)
+    checks = [c for m in members for c in _member(m, rows, folder, evaluator, tolerance)]
+    return checks + [c for path in exports for c in _export(path, evaluator, tolerance)]
+
+
+def _member(
+    member: Mapping[str, Any],
+    rows: StudyRows,
+    folder: Path,
+    evaluator: Evaluates,
+    tolerance: float,
+) -> Iterator[Check]:
+    row = next((row for row in rows.trials if row.number == member["trial"]), None)
+    if row is None:
+        raise UserError(f"front.json names trial {member['trial']}, which the study does not hold.")
+    file = artifact_file(row, folder, evaluator)
+    yield from _checks(file, member, evaluator, tolerance)
+
+
+def _export(path: Path, evaluator: Evaluates, tolerance: float) -> Iterator[Check]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        file = path.parent / content["file"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} cannot be read ({error}); export the trial again.") from error
+    if not file.exists():
+        name, recorded = next(iter(content["exported"].items()))
+        yield Check(file, name, "exported", recorded["value"], None, tolerance, "the file is gone")
+        return
+    note = "" if sha256(file) == content["sha256"] else "the file was changed since its export"
+    yield from _checks(file, content, evaluator, tolerance, note)
+
+
+def _checks(
+    file: Path,
+    content: Mapping[str, Any],
+    evaluator: Evaluates,
+    tolerance: float,
+    note: str = "",
+) -> Iterator[Check]:
+    for measured in qualities(evaluator, file):
+        name = measured.metric.name
+        for record in ("exported", "search"):
+            recorded = content[record].get(name)
+            if recorded is not None:
+                yield Check(file, name, record, recorded["value"], measured, tolerance, note)
+
+
+def _evaluator(task: Task, target: Target) -> Evaluates:
+    from evaluation.evaluator import Evaluator
+
+    return Evaluator(task, target)

@@ -1,0 +1,1 @@
+"""The Pareto front: found, measured again on the exported files, written down."""

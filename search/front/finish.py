@@ -1,0 +1,105 @@
+"""After a search: validate the front, write its files and pictures, say where everything lies.
+
+May be run again at any time; whatever is already measured is not measured again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evaluation.target import Target
+from evaluation.task import Task
+from search.front import front_files
+from search.front.front import Front, find
+from search.front.front_files import Validation
+from search.front.next_steps import next_steps, shown
+from search.front.rows_table import front_table
+from search.front.validate import Evaluates, reference_trial, validate
+from search.study.ledger import StudyRows
+from search.views import picture, report
+from search.views.figures import count
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def finish(
+    rows: StudyRows,
+    folder: Path,
+    task: Task,
+    target: Target,
+    *,
+    remeasure: bool = False,
+    console: Console,
+) -> Front:
+    """The front with everything that is made of it."""
+    front = find(rows)
+    validation = _validated(rows, front, folder, task, target, remeasure, console)
+    front_files.write(folder, rows, front, validation)
+    picture.write(folder / "front.png", rows, front, validation)
+    report.write(rows, folder, front, validation)
+    _drop_dominated(rows, front, folder)
+    _tell(rows, front, validation, folder, console)
+    return front
+
+
+def _validated(
+    rows: StudyRows,
+    front: Front,
+    folder: Path,
+    task: Task,
+    target: Target,
+    remeasure: bool,
+    console: Console,
+) -> Validation:
+    if not front.members:
+        return Validation()
+
+    def evaluator() -> Evaluates:
+        from evaluation.evaluator import Evaluator
+
+        return Evaluator(task, target)
+
+    what = f"Measuring {count(len(front.members), 'exported file')}"
+    with console.status(f"{what} …") as status:
+        return validate(
+            rows,
+            front,
+            folder,
+            evaluator,
+            remeasure=remeasure,
+            on_step=lambda step: status.update(f"{what}: {step} …"),
+        )
+
+
+def _drop_dominated(rows: StudyRows, front: Front, folder: Path) -> None:
+    """Remove deployable files that are not the front's; a policy builds them again."""
+    kept = {row.artifact for row in front.members}
+    reference = reference_trial(rows)
+    kept |= {reference.artifact} if reference else set()
+    for row in rows.complete():
+        if row.artifact and row.artifact not in kept:
+            (folder / row.artifact).unlink(missing_ok=True)
+
+
+def _tell(
+    rows: StudyRows, front: Front, validation: Validation, folder: Path, console: Console
+) -> None:
+    if not front.members:
+        console.print("No trial is complete, so there is no front.", markup=False)
+        return
+    console.print(front_table(rows, front, validation, console.width))
+    where = shown(folder)
+    lines = [
+        f"Everything lies in {where}/",
+        "  report.html  front.png  front.json  front.csv",
+        "  policies/    a policy for each member, and best.yaml",
+        "  trials/      the members' deployable files",
+        "",
+        "Next:",
+    ]
+    steps = next_steps(front, folder)
+    width = max(len(command) for _, command in steps)
+    lines += [f"  {command:<{width}}  {what}" for what, command in steps]
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)

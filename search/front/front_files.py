@@ -1,0 +1,183 @@
+"""The front on disk: front.json, front.csv and the members' policies.
+
+Knows the form of front.json, which others build on; knows nothing of how a value was measured.
+Every value stands with its spread, and `metrics` gives the unit and direction of each name.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compressors.errors import UserError
+from evaluation.measurement import Measurement, Metric, Value
+from search.atomic import copy, write_text
+from search.front.front import Front
+from search.study.ledger import StudyRows, TrialRow
+
+VERSION = 1
+JSON = "front.json"
+CSV = "front.csv"
+POLICIES = "policies"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What was measured on exported files: of members by policy id, and of the reference."""
+
+    members: Mapping[str, Measurement] = field(default_factory=dict)
+    reference: Measurement | None = None
+
+    def of(self, row: TrialRow) -> Measurement | None:
+        """The exported figures of a trial, if its file was measured."""
+        return self.members.get(row.policy_id or "")
+
+
+def write(folder: Path, rows: StudyRows, front: Front, validation: Validation) -> None:
+    """Write the policies, front.csv and, last, front.json, which names them."""
+    _write_policies(folder / POLICIES, front)
+    write_text(folder / CSV, to_csv(front, validation))
+    write_text(folder / JSON, json.dumps(to_json(rows, front, validation), indent=2) + "\n")
+
+
+def to_json(rows: StudyRows, front: Front, validation: Validation) -> dict[str, Any]:
+    """The whole of front.json."""
+    return {
+        "version": VERSION,
+        "study": rows.name,
+        "task": rows.task,
+        "target": rows.target,
+        "objectives": [asdict(objective) for objective in rows.objectives],
+        "metrics": _metrics(rows, validation),
+        "trials": counts(rows),
+        "cost": {
+            "seconds": round(sum(row.seconds for row in rows.trials), 3),
+            "evaluations": round(sum(row.evaluations for row in rows.trials), 3),
+        },
+        "reference": {**values_json(rows.reference), "exported": values_json(validation.reference)},
+        "hypervolume": front.hypervolume,
+        "reference_point": list(front.reference_point) if front.reference_point else None,
+        "best": front.knee.number if front.knee else None,
+        "members": [_member(row, validation) for row in front.members],
+    }
+
+
+def counts(rows: StudyRows) -> dict[str, int]:
+    """How many trials ended in which way."""
+    ends = ("complete", "failed", "stopped_early")
+    return {end: sum(row.state == end for row in rows.trials) for end in ends}
+
+
+def to_csv(front: Front, validation: Validation) -> str:
+    """One line a member: search and exported values, spreads beside them."""
+    table = [_flat(row, validation) for row in front.members]
+    columns = list(dict.fromkeys(column for line in table for column in line))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """front.json as it stands, or None where there is none."""
+    path = folder / JSON
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); remove it and write it again: "
+            f"paredown front {folder}."
+        ) from error
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        raise UserError(f"{path} is not a front of version {VERSION}.")
+    return content
+
+
+def read_validation(folder: Path) -> Validation:
+    """The exported figures that front.json already holds."""
+    content = read(folder)
+    if content is None:
+        return Validation()
+    metrics = {m["name"]: Metric(**m) for m in content.get("metrics", [])}
+
+    def measurement(values: Mapping[str, Any]) -> Measurement | None:
+        known = [(metrics[name], v) for name, v in values.items() if name in metrics]
+        return Measurement(tuple(Value(m, v["value"], v["spread"]) for m, v in known))
+
+    members = {m["policy_id"]: measurement(m["exported"]) for m in content["members"]}
+    reference = content["reference"].get("exported") or {}
+    return Validation(
+        members={policy: found for policy, found in members.items() if found and found.values},
+        reference=measurement(reference) if reference else None,
+    )
+
+
+def _write_policies(folder: Path, front: Front) -> None:
+    """The members' policies and best.yaml; policies of former members are removed."""
+    written = {f"{row.number}.yaml": row.policy for row in front.members if row.policy}
+    for name, policy in written.items():
+        write_text(folder / name, policy)
+    best = folder / "best.yaml"
+    if front.knee and f"{front.knee.number}.yaml" in written:
+        copy(folder / f"{front.knee.number}.yaml", best)
+    else:
+        best.unlink(missing_ok=True)
+    for path in folder.glob("*.yaml"):
+        if path != best and path.name not in written and path.stem.isdigit():
+            path.unlink()
+
+
+def _member(row: TrialRow, validation: Validation) -> dict[str, Any]:
+    return {
+        "trial": row.number,
+        "policy": f"{POLICIES}/{row.number}.yaml",
+        "policy_id": row.policy_id,
+        "baseline": row.baseline is not None,
+        "baseline_name": row.baseline,
+        "feasible": row.feasible,
+        "search": values_json(row.measurement),
+        "exported": values_json(validation.of(row)),
+    }
+
+
+def values_json(measurement: Measurement | None) -> dict[str, dict[str, float | None]]:
+    """Values with their spreads, by name."""
+    if measurement is None:
+        return {}
+    return {v.metric.name: {"value": v.value, "spread": v.spread} for v in measurement.values}
+
+
+def _metrics(rows: StudyRows, validation: Validation) -> list[dict[str, str]]:
+    sources = [rows.reference, validation.reference, *validation.members.values()]
+    sources += [row.measurement for row in rows.complete()]
+    found: dict[str, Metric] = {}
+    for value in _all_values(sources):
+        found.setdefault(value.metric.name, value.metric)
+    return [asdict(metric) for metric in found.values()]
+
+
+def _all_values(measurements: Iterable[Measurement | None]) -> Iterable[Value]:
+    return (value for found in measurements if found for value in found.values)
+
+
+def _flat(row: TrialRow, validation: Validation) -> dict[str, object]:
+    line: dict[str, object] = {
+        "trial": row.number,
+        "policy_id": row.policy_id,
+        "baseline": row.baseline or "",
+        "feasible": row.feasible,
+    }
+    for where, found in (("search", row.measurement), ("exported", validation.of(row))):
+        for value in found.values if found else ():
+            line[f"{where}_{value.metric.name}"] = value.value
+            if value.spread is not None:
+                line[f"{where}_{value.metric.name}_spread"] = value.spread
+    return line

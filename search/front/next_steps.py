@@ -1,0 +1,80 @@
+"""The commands that lead on from a study, as words to paste into a shell."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from search.front.front import Front
+from search.study.ledger import StudyRows
+
+Step = tuple[str, str]  # what it does, the command
+
+
+def next_steps(front: Front, folder: Path) -> list[Step]:
+    """Look, export, check: the three commands after a search."""
+    where = shown(folder)
+    trial = f" --trial {front.knee.number}" if front.knee else ""
+    return [
+        ("open the report", f"{_opener()} {where}/report.html"),
+        ("export a member, with its card", f"paredown export {where}{trial}"),
+        ("compare trials in MLflow", f"paredown ui {where}"),
+    ]
+
+
+def reproduce(rows: StudyRows, front: Front, folder: Path, config: Mapping[str, Any]) -> list[Step]:
+    """How to get the study again, and what to do with its policies."""
+    where = shown(folder)
+    policy = f"{where}/policies/{front.knee.number if front.knee else 'best'}.yaml"
+    trial = front.knee.number if front.knee else 0
+    return [
+        ("The study again, or on to a larger total", search_command(rows, config)),
+        (
+            "A member as a deployable model with its card",
+            f"paredown export {where} --trial {trial}",
+        ),
+        (
+            "A policy on a newer checkpoint of the same network",
+            f"paredown apply {policy} task={rows.task} target={rows.target}",
+        ),
+        ("Do the exported files keep their promise?", f"paredown verify {where}"),
+    ]
+
+
+def search_command(rows: StudyRows, config: Mapping[str, Any]) -> str:
+    """The search's command, as far as the configuration tells it."""
+    chosen = {
+        "task": rows.task,
+        "target": rows.target,
+        "sampler": _at(config, "sampler", "name"),
+        "study.name": rows.name,
+        "budget.trials": _at(config, "budget", "trials"),
+        "seed": _at(config, "seed"),
+    }
+    constraints = _at(config, "constraints") or {}
+    chosen |= {f"constraints.{name}": bound for name, bound in constraints.items()}
+    words = [f"{key}={value}" for key, value in chosen.items() if value is not None]
+    return shlex.join(["paredown", "search", *words])
+
+
+def _at(config: Mapping[str, Any], *keys: str) -> Any:
+    found: Any = config
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def shown(folder: Path) -> str:
+    """The folder as it is reached from here, where it lies below."""
+    try:
+        return shlex.quote(str(folder.resolve().relative_to(Path.cwd())))
+    except ValueError:
+        return shlex.quote(str(folder))
+
+
+def _opener() -> str:
+    import sys
+
+    return "open" if sys.platform == "darwin" else "xdg-open"

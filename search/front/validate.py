@@ -1,0 +1,147 @@
+"""The front's members measured again, on their exported files, on data the search never saw.
+
+Quality comes from the file itself, on the validation split (to hold against the simulation) and
+on the test split (touched here alone). Latency comes from one interleaved run in which the
+uncompressed model's file takes part. A file that is missing is built again from its policy.
+What front.json already holds is not measured again, unless asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from compressors import policy_yaml
+from compressors.policy import Policy
+from evaluation.measurement import LATENCY, SIZE, Measurement, Metric, Value
+from evaluation.target import Timing
+from search.front.front import Front
+from search.front.front_files import Validation, read_validation
+from search.study.ledger import StudyRows, TrialRow
+
+SPEEDUP = Metric("speedup", "ratio", "maximize")
+FILES = "trials"
+
+
+class Evaluates(Protocol):
+    """What is needed of `evaluation.evaluator.Evaluator`."""
+
+    task: Any
+    target: Any
+
+    def evaluate(self, policy: Policy, artifact_path: Path) -> Any:
+        """Build and measure a policy's model; the file lies at the path afterwards."""
+        ...
+
+    def exported_quality(self, path: Path, split: Any) -> Value:
+        """The quality of a deployable file."""
+        ...
+
+
+Step = Callable[[str], None]
+
+
+def validate(
+    rows: StudyRows,
+    front: Front,
+    folder: Path,
+    evaluator: Callable[[], Evaluates],
+    *,
+    remeasure: bool = False,
+    on_step: Step = lambda _: None,
+) -> Validation:
+    """Exported figures of every member and of the reference; the evaluator is built if needed."""
+    known = Validation() if remeasure else read_validation(folder)
+    missing = [row for row in front.members if known.of(row) is None]
+    if not missing and known.reference is not None:
+        return _only(front, known)
+    return _measure(rows, front, folder, evaluator(), known, missing, on_step)
+
+
+def _measure(
+    rows: StudyRows,
+    front: Front,
+    folder: Path,
+    evaluator: Evaluates,
+    known: Validation,
+    missing: Sequence[TrialRow],
+    on_step: Step,
+) -> Validation:
+    on_step("the uncompressed model")
+    reference = reference_file(rows, folder, evaluator)
+    files = []
+    for row in missing:
+        on_step(f"trial {row.number}")
+        files.append(artifact_file(row, folder, evaluator))
+    on_step(f"timing {len(files)} files beside the uncompressed model")
+    own, *timings = evaluator.target.compare(reference, [reference, *files])
+    members = {
+        row.policy_id or "": exported(evaluator, file, timing)
+        for row, file, timing in zip(missing, files, timings, strict=True)
+    }
+    measured = exported(evaluator, reference, own)
+    return _only(front, Validation({**known.members, **members}, measured))
+
+
+def exported(evaluator: Evaluates, file: Path, timing: Timing) -> Measurement:
+    """Everything that is stated of a deployable file."""
+    return Measurement(
+        (
+            *qualities(evaluator, file),
+            Value(LATENCY, timing.median_ms, timing.spread_ms),
+            Value(SIZE, size(file)),
+            Value(SPEEDUP, timing.speedup, timing.speedup_spread),
+        )
+    )
+
+
+def qualities(evaluator: Evaluates, file: Path) -> tuple[Value, Value]:
+    """The file's quality on the validation split, and on the test split under its own name."""
+    validation = evaluator.exported_quality(file, "validation")
+    test = evaluator.exported_quality(file, "test")
+    named = replace(test.metric, name=f"test_{test.metric.name}")
+    return validation, replace(test, metric=named)
+
+
+def size(file: Path) -> int:
+    """The bytes of a file, or of a folder with everything in it."""
+    if file.is_dir():
+        return sum(part.stat().st_size for part in file.rglob("*") if part.is_file())
+    return file.stat().st_size
+
+
+def artifact_file(row: TrialRow, folder: Path, evaluator: Evaluates) -> Path:
+    """A trial's deployable file, built again from its policy where it is gone."""
+    file = folder / (row.artifact or f"{FILES}/{row.number}.onnx")
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        policy = policy_yaml.load(row.policy or "", source=f"the policy of trial {row.number}")
+        evaluator.evaluate(policy, file)
+    return file
+
+
+def reference_file(rows: StudyRows, folder: Path, evaluator: Evaluates) -> Path:
+    """The uncompressed model's deployable file: the identity trial's, or built for this."""
+    identity = reference_trial(rows)
+    if identity is not None:
+        return artifact_file(identity, folder, evaluator)
+    file = folder / FILES / "reference.onnx"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        evaluator.evaluate(Policy(), file)
+    return file
+
+
+def reference_trial(rows: StudyRows) -> TrialRow | None:
+    """The trial of the uncompressed model, if the study holds one."""
+    identity = policy_yaml.policy_id(Policy())
+    return next((row for row in rows.complete() if row.policy_id == identity), None)
+
+
+def _only(front: Front, validation: Validation) -> Validation:
+    """The validation of present members alone."""
+    present = {row.policy_id for row in front.members}
+    members = {policy: found for policy, found in validation.members.items() if policy in present}
+    return replace(validation, members=members)

@@ -1,0 +1,61 @@
+"""Objectives by name, and how far a measurement is from breaking each constraint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from compressors.errors import UserError, unknown
+from evaluation.measurement import COSTS, Measurement, Metric
+from search.study.ledger import Objective
+
+QUALITY = "quality"  # stands for the task's own metric
+DROP = "error_drop"
+
+
+def objectives_of(names: Sequence[str], quality: Metric) -> tuple[Objective, ...]:
+    """The objectives of those names; `quality` is the task's own metric, whatever its name."""
+    metrics = {metric.name: metric for metric in (quality, *COSTS)}
+    found: dict[str, Objective] = {}
+    for name in names:
+        metric = quality if name == QUALITY else metrics.get(name)
+        if metric is None:
+            raise UserError(unknown("objective", name, (QUALITY, *metrics)))
+        found[metric.name] = Objective(metric.name, metric.unit, metric.direction)
+    if not found:
+        raise UserError("objectives cannot be empty; name at least one, such as quality.")
+    return tuple(found.values())
+
+
+def check_constraints(constraints: Mapping[str, float], quality: Metric) -> None:
+    """Refuse bounds on what is not measured."""
+    valid = (DROP, quality.name, *(metric.name for metric in COSTS))
+    for name, bound in constraints.items():
+        if name not in valid:
+            raise UserError(unknown("constraint", name, valid))
+        if not math.isfinite(bound):
+            raise UserError(f"constraints.{name} cannot be {bound}; valid: a finite number.")
+
+
+def margins(
+    measurement: Measurement,
+    reference: Measurement,
+    constraints: Mapping[str, float],
+    quality: Metric,
+) -> dict[str, float]:
+    """For each constraint how far it is broken (above 0) or kept, in units of its bound.
+
+    Samplers add violations up, so bytes and shares of error have to be on one scale.
+    """
+    found = {}
+    for name, bound in constraints.items():
+        if name == DROP:
+            sign = 1 if quality.direction == "minimize" else -1
+            lost = sign * (measurement[quality.name].value - reference[quality.name].value)
+            excess = lost - bound
+        else:
+            value = measurement[name]
+            sign = 1 if value.metric.direction == "minimize" else -1
+            excess = sign * (value.value - bound)
+        found[name] = excess / (abs(bound) or 1.0)
+    return found

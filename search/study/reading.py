@@ -1,0 +1,88 @@
+"""Reads a study's storage back as plain rows: the source of every view. Never writes."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from compressors.errors import UserError, unknown
+from evaluation.measurement import Measurement
+from search.study import ledger
+from search.study.ledger import Objective, State, StudyRows, TrialRow
+from search.study.storage import open_storage, shown, sqlite_file, storage_errors
+
+STATES: dict[TrialState, State] = dict(
+    zip(
+        (
+            TrialState.COMPLETE,
+            TrialState.FAIL,
+            TrialState.PRUNED,
+            TrialState.RUNNING,
+            TrialState.WAITING,
+        ),
+        get_args(State),
+        strict=True,
+    )
+)
+
+
+def read_rows(url: str, name: str) -> StudyRows:
+    """The rows of a study in a storage; refused where there is none, and nothing is created."""
+    with storage_errors(url):
+        file = sqlite_file(url) if url.startswith("sqlite") else None
+        if file is not None and not file.is_file():
+            raise UserError(f"There is no study at {file}; start one with paredown search.")
+        storage = open_storage(url)
+        names = [study.study_name for study in storage.get_all_studies()]
+        if name not in names:
+            raise UserError(unknown(f"study in {shown(url)}", name, names or ["none yet"]))
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        return rows_of(optuna.load_study(study_name=name, storage=storage))
+
+
+def rows_of(study: optuna.Study) -> StudyRows:
+    """The rows of an open study."""
+    attributes = study.user_attrs
+    identity = attributes.get(ledger.IDENTITY)
+    if identity is None:
+        raise UserError(f"The study '{study.study_name}' was not made by this program.")
+    reference = attributes.get(ledger.REFERENCE)
+    return StudyRows(
+        name=study.study_name,
+        task=_label(identity["task"]),
+        target=_label(identity["target"]),
+        objectives=tuple(Objective(**entry) for entry in identity["objectives"]),
+        reference=None if reference is None else Measurement.from_json(reference),
+        trials=tuple(trial_row(trial) for trial in study.get_trials(deepcopy=False)),
+    )
+
+
+def trial_row(trial: FrozenTrial) -> TrialRow:
+    """One trial as the views see it."""
+    attributes = trial.user_attrs
+    measurement = attributes.get(ledger.MEASUREMENT)
+    state = STATES[trial.state]
+    return TrialRow(
+        number=trial.number,
+        state=state,
+        params=dict(trial.params),
+        baseline=attributes.get(ledger.BASELINE),
+        policy=attributes.get(ledger.POLICY),
+        policy_id=attributes.get(ledger.POLICY_ID),
+        values=tuple(trial.values) if state == "complete" else None,
+        measurement=None if measurement is None else Measurement.from_json(measurement),
+        record=attributes.get(ledger.RECORD),
+        artifact=attributes.get(ledger.ARTIFACT),
+        seconds=attributes.get(ledger.SECONDS, 0.0),
+        evaluations=attributes.get(ledger.EVALUATIONS, 0.0),
+        feasible=ledger.feasible(tuple(trial.constraints.values())),
+        reason=attributes.get(ledger.REASON),
+        started=trial.datetime_start,
+        finished=trial.datetime_complete,
+    )
+
+
+def _label(node: dict[str, Any]) -> str:
+    return str(node.get("name") or str(node.get("_target_", "unnamed")).rpartition(".")[2])
