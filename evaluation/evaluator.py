@@ -7,6 +7,7 @@ nothing of searches: whoever calls it decides which policy, and what an exceptio
 from __future__ import annotations
 
 import gc
+import tempfile
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class Evaluator:
         self.task = task
         self.target = target
         self._stack = Stack(task.model(), task)
+        self._folder = tempfile.TemporaryDirectory(prefix="paredown-")  # goes with the evaluator
+        self._reference: Artifact | None = None
 
     @property
     def structure(self) -> Structure:
@@ -94,8 +97,15 @@ class Evaluator:
         plain = deepcopy(compressed.module)
         strip(plain)
         return (
-            self.target.latency(artifact),
+            self.target.latency(artifact, self._uncompressed()),
             Value(SIZE, float(artifact.size_bytes)),
             Value(PARAMETERS, float(parameters(plain))),
             Value(MACS, float(macs(plain, compressed.example))),
         )
+
+    def _uncompressed(self) -> Artifact:
+        """The uncompressed model's file, lowered once, that every timing is held against."""
+        if self._reference is None:
+            path = Path(self._folder.name) / f"reference{self.target.suffix}"
+            self._reference = self.target.lower(self._stack.apply(Policy()), self.task, path)
+        return self._reference

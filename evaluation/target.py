@@ -63,6 +63,7 @@ class Target(Protocol):
     """A runtime on a machine."""
 
     name: str
+    suffix: str  # of its deployable files, such as .onnx
     capability: Capability
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
@@ -73,8 +74,12 @@ class Target(Protocol):
         """A callable that runs the file."""
         ...
 
-    def latency(self, artifact: Artifact) -> Value:
-        """The latency for the search: measured alone, once a signature, then remembered."""
+    def latency(self, artifact: Artifact, reference: Artifact) -> Value:
+        """The latency for the search: measured alone, once a signature, then remembered.
+
+        It is timed in turns with the uncompressed model's file and stated in that file's own
+        remembered time, so that a machine that drifts between trials does not favour any of them.
+        """
         ...
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:

@@ -7,6 +7,7 @@ folder is touched.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +136,7 @@ def _trackers(settings: Settings, console: Console) -> list[Any]:
         MlflowListener(
             settings.tracking_uri,
             settings.folder,
-            warn=lambda words: console.print(f"warning: {words}", markup=False),
+            warn=_warner(console),
         )
     ]
 
@@ -143,16 +144,12 @@ def _trackers(settings: Settings, console: Console) -> list[Any]:
 def _finish(rows: StudyRows, settings: Settings, evaluator: Evaluator, console: Console) -> None:
     from search.front.finish import finish
 
-    finish(rows, settings.folder, evaluator.task, evaluator.target, console=console)
+    finish(rows, settings.folder, lambda: evaluator, console=console)
     if settings.tracking.enabled:
-        _track_front(rows, settings, console)
+        from search.tracking.listener import log_front
+
+        log_front(rows, settings.folder, settings.tracking_uri, warn=_warner(console))
 
 
-def _track_front(rows: StudyRows, settings: Settings, console: Console) -> None:
-    """Give MLflow the front's files; a store that is away is no failure of the search."""
-    from search.tracking.listener import sync
-
-    try:
-        sync(rows, settings.folder, settings.tracking_uri)
-    except UserError as error:
-        console.print(f"warning: {error}", markup=False)
+def _warner(console: Console) -> Callable[[str], None]:
+    return lambda words: console.print(f"warning: {words}", markup=False)

@@ -28,6 +28,7 @@ class OrtCpu:
     """ONNX Runtime with so many threads, timed at one batch size."""
 
     name = "ort_cpu"
+    suffix = ".onnx"
     capability = Capability({"linear": (FLOAT, INT8), "conv2d": (FLOAT, INT8)}, channel_multiple=8)
 
     def __init__(self, threads: int = 1, batch: int = 1, cache_dir: str | None = None) -> None:
@@ -62,13 +63,13 @@ class OrtCpu:
         """A callable that runs the file."""
         return ort_session.open_file(path, self._threads).predict
 
-    def latency(self, artifact: Artifact) -> Value:
-        """Measured alone, once a signature, then remembered."""
+    def latency(self, artifact: Artifact, reference: Artifact) -> Value:
+        """Measured alone beside the reference, once a signature, then remembered."""
         latency = self._latencies.get(artifact.signature)
         if latency is None:
             with quiet.alone():  # whoever was alone before may have measured it meanwhile
                 latency = self._latencies.remembered(
-                    artifact.signature, lambda: self._measure(artifact.path)
+                    artifact.signature, lambda: self._measure(artifact, reference)
                 )
         return Value(LATENCY, latency.median_ms, latency.spread_ms)
 
@@ -78,10 +79,15 @@ class OrtCpu:
         with quiet.alone():
             return interleaved([session.call(self._batch) for session in sessions])[1:]
 
-    def _measure(self, path: Path) -> Latency:
-        session = ort_session.open_file(path, self._threads)
-        timing = interleaved([session.call(self._batch)])[0]
-        return Latency(timing.median_ms, timing.spread_ms)
+    def _measure(self, artifact: Artifact, reference: Artifact) -> Latency:
+        if artifact.signature == reference.signature:
+            session = ort_session.open_file(artifact.path, self._threads)
+            timing = interleaved([session.call(self._batch)])[0]
+            return Latency(timing.median_ms, timing.spread_ms)
+        base = self.latency(reference, reference).value
+        timing = self.compare(reference.path, [artifact.path])[0]
+        median = base / timing.speedup
+        return Latency(median, median * timing.speedup_spread / timing.speedup)
 
     def _check(self, layer: LayerRecord) -> None:
         valid = self.capability.precisions[layer.kind]

@@ -12,6 +12,7 @@ from search.configuration import compose
 from search.configuration.settings import Settings
 
 if TYPE_CHECKING:
+    from evaluation.evaluator import Evaluator
     from search.study.ledger import StudyRows
 
 
@@ -38,6 +39,12 @@ class Opened:
     def target(self) -> Any:
         """The study's target."""
         return build(self.settings, "target")
+
+    def evaluator(self) -> Evaluator:
+        """The study's task on its target."""
+        from evaluation.evaluator import Evaluator
+
+        return Evaluator(self.task, self.target)
 
 
 def build(settings: Settings, node: str) -> Any:

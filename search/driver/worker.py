@@ -63,7 +63,7 @@ def load(spec: WorkerSpec) -> Evaluator | Broken:
 def run_job(evaluator: Evaluator, job: Job, folder: Path) -> JobOutcome:
     """Evaluate a job's policy; whatever goes wrong becomes the outcome's reason."""
     name = "reference" if job.number == REFERENCE_JOB else str(job.number)
-    path = folder / TRIALS / f"{name}.onnx"
+    path = folder / TRIALS / f"{name}{evaluator.target.suffix}"
     started = time.perf_counter()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -53,10 +53,10 @@ def apply_policy(policy: Path, task: Task, target: Target, out: Path) -> Path:
     read = policy_yaml.read(policy)
     package.refuse_foreign(out)
     evaluator = _evaluator(task, target)
-    file = out / "model.onnx"
+    file = out / f"model{target.suffix}"
     file.parent.mkdir(parents=True, exist_ok=True)
     evaluation = evaluator.evaluate(read, file)
-    base = out / ".uncompressed.onnx"
+    base = out / f".uncompressed{target.suffix}"
     try:
         evaluator.evaluate(Policy(), base)
         own, timing = target.compare(base, [base, evaluation.artifact])

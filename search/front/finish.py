@@ -5,11 +5,10 @@ May be run again at any time; whatever is already measured is not measured again
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.target import Target
-from evaluation.task import Task
 from search.front import front_files
 from search.front.front import Front, find
 from search.front.front_files import Validation
@@ -27,15 +26,14 @@ if TYPE_CHECKING:
 def finish(
     rows: StudyRows,
     folder: Path,
-    task: Task,
-    target: Target,
+    evaluator: Callable[[], Evaluates],
     *,
     remeasure: bool = False,
     console: Console,
 ) -> Front:
-    """The front with everything that is made of it."""
+    """The front with everything that is made of it; the evaluator is asked for if needed."""
     front = find(rows)
-    validation = _validated(rows, front, folder, task, target, remeasure, console)
+    validation = _validated(rows, front, folder, evaluator, remeasure, console)
     front_files.write(folder, rows, front, validation)
     picture.write(folder / "front.png", rows, front, validation)
     report.write(rows, folder, front, validation)
@@ -48,19 +46,12 @@ def _validated(
     rows: StudyRows,
     front: Front,
     folder: Path,
-    task: Task,
-    target: Target,
+    evaluator: Callable[[], Evaluates],
     remeasure: bool,
     console: Console,
 ) -> Validation:
     if not front.members:
         return Validation()
-
-    def evaluator() -> Evaluates:
-        from evaluation.evaluator import Evaluator
-
-        return Evaluator(task, target)
-
     what = f"Measuring {count(len(front.members), 'exported file')}"
     with console.status(f"{what} …") as status:
         return validate(

@@ -114,7 +114,7 @@ def size(file: Path) -> int:
 
 def artifact_file(row: TrialRow, folder: Path, evaluator: Evaluates) -> Path:
     """A trial's deployable file, built again from its policy where it is gone."""
-    file = folder / (row.artifact or f"{FILES}/{row.number}.onnx")
+    file = folder / (row.artifact or f"{FILES}/{row.number}{evaluator.target.suffix}")
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         policy = policy_yaml.load(row.policy or "", source=f"the policy of trial {row.number}")
@@ -127,7 +127,7 @@ def reference_file(rows: StudyRows, folder: Path, evaluator: Evaluates) -> Path:
     identity = reference_trial(rows)
     if identity is not None:
         return artifact_file(identity, folder, evaluator)
-    file = folder / FILES / "reference.onnx"
+    file = folder / FILES / f"reference{evaluator.target.suffix}"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         evaluator.evaluate(Policy(), file)

@@ -1,7 +1,8 @@
 """The uniform policies that everybody would try by hand, as the first trials of every study.
 
 A mixed policy that loses to one of them is then seen at once. Each is made only where the space
-has the steps it takes; those that cut get the most recovery there is, or they would be straw men.
+has the steps it takes; those that cut get the most recovery there is, or they would be straw men,
+while rounding alone goes without, as everybody tries it first.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def _setting(space: Space, picks: Mapping[KnobKind, Pick]) -> dict[str, Any]:
         if not isinstance(knob.domain, Choices):
             chosen[knob.name] = knob.domain.middle
         elif knob.name == "recovery/epochs":
-            chosen[knob.name] = knob.domain.values[-1 if picks else 0]
+            chosen[knob.name] = knob.domain.values[-1 if picks.keys() - {"quantize"} else 0]
         elif knob.kind in picks and knob.name != RANGES_KNOB:
             chosen[knob.name] = picks[knob.kind](knob.domain.values)
         else:

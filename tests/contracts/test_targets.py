@@ -11,7 +11,7 @@ from compressors.errors import UserError
 from compressors.policy import LayerPolicy, Policy, Quantize
 from compressors.record import CompressedModel
 from compressors.stack import apply
-from evaluation.target import FLOAT, Artifact, Precision, Target
+from evaluation.target import FLOAT, INT8, Artifact, Precision, Target
 from evaluation.targets.ort_cpu import OrtCpu
 from tests.evaluation.tiny import LAYERS, TinyTask
 
@@ -103,13 +103,15 @@ def test_the_same_model_gives_the_same_file(target: Target, tmp_path: Path) -> N
 
 def test_latency_is_measured_once_and_remembered_by_others(target: Target, tmp_path: Path) -> None:
     artifact = lowered(target, FLOAT, tmp_path / "m.bin")
-    first = target.latency(artifact)
+    reference = lowered(target, INT8, tmp_path / "reference.bin")
+    first = target.latency(artifact, reference)
     assert first.metric.name == "latency_ms"
     assert first.value > 0
     assert first.spread is not None
-    artifact.path.unlink()  # so that nobody can measure it again
+    artifact.path.unlink()  # so that nobody can measure them again
+    reference.path.unlink()
     other = type(target)(cache_dir=str(tmp_path / "cache"))
-    assert target.latency(artifact) == other.latency(artifact) == first
+    assert target.latency(artifact, reference) == other.latency(artifact, reference) == first
 
 
 def test_compare_gives_one_timing_a_candidate(target: Target, tmp_path: Path) -> None:

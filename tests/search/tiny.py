@@ -110,6 +110,7 @@ class TinyTarget:
 
     def __init__(self, multiple: int = 4, least_parameters: int = 0) -> None:
         self.name = "store"
+        self.suffix = ".safetensors"
         self._least = least_parameters
         precisions = {"linear": (FLOAT, INT8), "conv2d": (FLOAT, INT8)}
         self.capability = Capability(precisions, multiple)  # type: ignore[arg-type]
@@ -126,7 +127,7 @@ class TinyTarget:
     def load(self, path: Path) -> Predict:
         raise NotImplementedError("a search never loads what it stored")
 
-    def latency(self, artifact: Artifact) -> Value:
+    def latency(self, artifact: Artifact, reference: Artifact) -> Value:
         return Value(LATENCY, int(artifact.signature) / 1e6, 0.0)
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:

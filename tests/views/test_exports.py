@@ -21,8 +21,9 @@ from evaluation.evaluator import Evaluator
 from evaluation.targets.ort_cpu import OrtCpu
 from evaluation.tasks.digits_mlp import DigitsMLP
 from search.exports import exports
+from search.front import front_files
 from search.front.finish import finish
-from search.front.front import find, front_files
+from search.front.front import find
 from search.front.validate import validate
 from search.study.ledger import StudyRows
 from tests.views import studies
@@ -48,7 +49,8 @@ class Done:
 
     def finish(self, **options: bool) -> str:
         console = Console(file=io.StringIO(), width=110)
-        finish(self.rows, self.folder, self.task, self.target, console=console, **options)
+        evaluator = Evaluator(self.task, self.target)
+        finish(self.rows, self.folder, lambda: evaluator, console=console, **options)
         return console.file.getvalue()
 
     def front(self) -> dict:

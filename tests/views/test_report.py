@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from evaluation.measurement import Measurement, Value
-from search.front.front import Front, front
+from search.front import front
+from search.front.front import Front
 from search.front.front_files import Validation
 from search.study.ledger import StudyRows
 from search.views import report

@@ -20,7 +20,7 @@ from search.front import front, front_files
 from search.study.ledger import StudyRows
 from search.tracking.book import PARENT, Book, _client
 from search.tracking.listener import MlflowListener, log_front, sync
-from search.tracking.listener import listener as tracking
+from search.tracking import listener as tracking
 from tests.views import studies
 
 ROWS = studies.study(12)

@@ -26,8 +26,7 @@ def run(given: argparse.Namespace) -> int:
     finish(
         study.rows,
         study.folder,
-        study.task,
-        study.target,
+        study.evaluator,
         remeasure=given.remeasure,
         console=Console(),
     )
