@@ -27,14 +27,23 @@ if TYPE_CHECKING:
 PASSED_ON = ("PAREDOWN_CACHE",)  # variables that workers on other machines need as well
 
 
+@dataclass(frozen=True)
+class How:
+    """Who chooses and who runs; built first, as it costs nothing and may be refused."""
+
+    sampler: Any
+    engine: Any
+
+
 def run(settings: Settings, *, dry_run: bool) -> int:
     """Search to the total, validate the front, say where everything lies."""
     from rich.console import Console
 
     compose.check_nodes(settings)
     console = Console()
+    how = How(instantiate(settings.sampler, "sampler"), instantiate(settings.engine, "engine"))
     evaluator, space = prepare(settings)
-    search = assemble(settings, evaluator, space)
+    search = assemble(settings, evaluator, space, how)
     if dry_run:
         from search.space.table import print_space
 
@@ -60,7 +69,7 @@ def prepare(settings: Settings) -> tuple[Evaluator, Space]:
     return evaluator, build_space(structure, evaluator.target.capability, settings.space)
 
 
-def assemble(settings: Settings, evaluator: Evaluator, space: Space) -> Search:
+def assemble(settings: Settings, evaluator: Evaluator, space: Space, how: How) -> Search:
     """The search as the driver takes it."""
     from search.driver.driver import Search
     from search.driver.trial_job import WorkerSpec
@@ -76,8 +85,8 @@ def assemble(settings: Settings, evaluator: Evaluator, space: Space) -> Search:
         space=space,
         objectives=objectives_of(settings.objectives, quality),
         quality=quality,
-        sampler=instantiate(settings.sampler, "sampler"),
-        engine=instantiate(settings.engine, "engine"),
+        sampler=how.sampler,
+        engine=how.engine,
         worker=WorkerSpec(
             task=settings.task,
             target=settings.target,

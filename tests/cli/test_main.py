@@ -99,14 +99,14 @@ def test_a_multirun_with_a_wrong_job_runs_none(tmp_path: Path, paredown: Paredow
 def test_ctrl_c_ends_cleanly_and_the_same_command_continues(
     tmp_path: Path, paredown: Paredown
 ) -> None:
-    words = ["search", "experiment=smoke", "budget.trials=4", "tracking=none"]
+    words = ["search", "experiment=smoke", "budget.trials=16", "tracking=none"]
     command = [str(Path(sys.executable).parent / "paredown"), *words]
     search = subprocess.Popen(
         command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert search.stdout is not None
     for line in search.stdout:
-        if line.startswith("[1/4]"):
+        if line.startswith("[1/16]"):
             os.kill(search.pid, signal.SIGINT)
             break
     _, said = search.communicate(timeout=60)
@@ -114,4 +114,4 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_continues(
     assert said.strip() == "paredown: stopped; the same command continues."
     done = paredown(*words)
     assert done.returncode == 0, done.stderr
-    assert "[4/4]" in done.stdout
+    assert "[16/16]" in done.stdout

@@ -15,7 +15,8 @@ def main(folder: str, engine: str, trials: int, workers: int) -> None:
     from tests.search.searches import tiny_search
 
     make = {"local": LocalEngine, "ray": RayEngine}[engine]
-    run_search(tiny_search(Path(folder), make(workers), task={"width": 32}, trials=trials))
+    task = {"width": 32, "seconds": 0.5}
+    run_search(tiny_search(Path(folder), make(workers), task=task, trials=trials))
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ def test_without_a_neutral_setting_the_reference_is_evaluated_apart(tmp_path: Pa
     rows = run_search(tiny_search(tmp_path, space=tiny_space(options), trials=2))
     assert states(rows) == ["complete"] * 2
     assert rows.reference is not None
-    assert (tmp_path / "trials" / "reference.onnx").is_file()
+    assert (tmp_path / "trials" / "reference.safetensors").is_file()
     assert rows.trials[0].baseline == "int8"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -56,14 +57,24 @@ def _clouds() -> tuple[Tensor, Tensor]:
 
 
 class TinyTask:
-    """`die_at` names a file: the process that finds it removes it and is killed at once."""
+    """`die_at` names a file: the process that finds it removes it and is killed at once.
 
-    def __init__(self, width: int = 16, die_at: str | None = None, fail: bool = False) -> None:
+    `seconds` is how long scoring takes at least, so that a test can act while a trial runs.
+    """
+
+    def __init__(
+        self,
+        width: int = 16,
+        die_at: str | None = None,
+        fail: bool = False,
+        seconds: float = 0.0,
+    ) -> None:
         self.name = "tiny"
         self.metric: Metric = ERROR
         self._width = width
         self._die_at = die_at
         self._fail = fail
+        self._seconds = seconds
 
     def model(self) -> nn.Module:
         with torch.random.fork_rng():
@@ -96,6 +107,7 @@ class TinyTask:
             os.kill(os.getpid(), 9)
         if self._fail:
             raise RuntimeError("this task cannot be evaluated")
+        time.sleep(self._seconds)
         wrong = total = 0
         with torch.no_grad():
             for batch in self.batches(split):

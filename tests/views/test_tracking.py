@@ -18,9 +18,9 @@ import pytest
 from compressors.errors import UserError
 from search.front import front, front_files
 from search.study.ledger import StudyRows
+from search.tracking import listener as tracking
 from search.tracking.book import PARENT, Book, _client
 from search.tracking.listener import MlflowListener, log_front, sync
-from search.tracking import listener as tracking
 from tests.views import studies
 
 ROWS = studies.study(12)
@@ -167,7 +167,7 @@ def test_where_nothing_is_new_mlflow_is_not_even_imported(tmp_path: Path, uri: s
     sync(ROWS, folder, uri)
     script = (
         "import sys; from pathlib import Path; from tests.views import studies;"
-        "from search.tracking import MlflowListener, log_front;"
+        "from search.tracking.listener import MlflowListener, log_front;"
         f"rows = studies.study(12); folder = Path({str(folder)!r}); uri = {uri!r};"
         "listener = MlflowListener(uri, folder); listener.started(rows, 12); listener.closed();"
         "log_front(rows, folder, uri); assert 'mlflow' not in sys.modules"
