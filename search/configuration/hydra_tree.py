@@ -31,6 +31,7 @@ from compressors.errors import UserError, choices, unknown
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ROOT = "config"
+OPEN = re.compile(r"space\.\w+\.limits=")  # mappings whose keys are the user's own
 Plain = dict[str, Any]
 
 
@@ -48,7 +49,8 @@ def sweep(overrides: Sequence[str], config_dir: Path | None = None) -> list[list
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     with _hydra(config_dir) as hydra, sentences(overrides, hydra):
-        parsed = OverridesParser.create(hydra.config_loader).parse_overrides(list(overrides))
+        parser = OverridesParser.create(hydra.config_loader)
+        parsed = parser.parse_overrides(_open(overrides))
         (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
         return [list(job) for job in jobs]
 
@@ -61,7 +63,7 @@ def own_options(arguments: Sequence[str], job: Callable[[Plain], Any]) -> None:
         return job(plain)
 
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["paredown search", *arguments], "1"
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["paredown search", *_open(arguments)], "1"
     try:
         with sentences(arguments, None):
             hydra_main(version_base="1.3", config_path=str(CONF), config_name=ROOT)(run)()
@@ -87,10 +89,15 @@ def _hydra(config_dir: Path | None) -> Iterator[Hydra]:
         GlobalHydra.instance().clear()
 
 
+def _open(overrides: Sequence[str]) -> list[str]:
+    """Lets mappings that are the user's own take new keys, which Hydra refuses without ++."""
+    return [f"++{word}" if OPEN.match(word) else word for word in overrides]
+
+
 def _composed(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
     config = hydra.compose_config(
         config_name=ROOT,
-        overrides=list(overrides),
+        overrides=_open(overrides),
         run_mode=RunMode.RUN,
         with_log_configuration=False,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from compressors import policy_yaml
 from compressors.errors import UserError, choices
 from compressors.policy import Policy
+from compressors.policy_rules import check, expand
 from evaluation.measurement import Measurement
 from evaluation.target import Target
 from evaluation.task import Task
@@ -53,6 +54,7 @@ def apply_policy(policy: Path, task: Task, target: Target, out: Path) -> Path:
     read = policy_yaml.read(policy)
     package.refuse_foreign(out)
     evaluator = _evaluator(task, target)
+    check(expand(read, evaluator.structure), evaluator.structure)  # before anything is written
     file = out / f"model{target.suffix}"
     file.parent.mkdir(parents=True, exist_ok=True)
     evaluation = evaluator.evaluate(read, file)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from compressors import policy_yaml
 from compressors.policy import Policy
+from compressors.structure import Structure
 from evaluation.measurement import LATENCY, SIZE, Measurement, Metric, Value
 from evaluation.target import Timing
 from search.front.front import Front
@@ -30,6 +31,11 @@ class Evaluates(Protocol):
 
     task: Any
     target: Any
+
+    @property
+    def structure(self) -> Structure:
+        """What of the task's model can be compressed."""
+        ...
 
     def evaluate(self, policy: Policy, artifact_path: Path) -> Any:
         """Build and measure a policy's model; the file lies at the path afterwards."""

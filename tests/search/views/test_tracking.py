@@ -21,7 +21,7 @@ from search.study.ledger import StudyRows
 from search.tracking import listener as tracking
 from search.tracking.book import PARENT, Book, _client
 from search.tracking.listener import MlflowListener, log_front, sync
-from tests.views import studies
+from tests.search.views import studies
 
 ROWS = studies.study(12)
 EMPTY = replace(ROWS, trials=())
@@ -166,7 +166,7 @@ def test_where_nothing_is_new_mlflow_is_not_even_imported(tmp_path: Path, uri: s
     folder = tmp_path / "study"
     sync(ROWS, folder, uri)
     script = (
-        "import sys; from pathlib import Path; from tests.views import studies;"
+        "import sys; from pathlib import Path; from tests.search.views import studies;"
         "from search.tracking.listener import MlflowListener, log_front;"
         f"rows = studies.study(12); folder = Path({str(folder)!r}); uri = {uri!r};"
         "listener = MlflowListener(uri, folder); listener.started(rows, 12); listener.closed();"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from search.front import front
 from search.study.ledger import Objective, StudyRows, TrialRow
-from tests.views import studies
+from tests.search.views import studies
 
 MIN = Objective("error", "fraction", "minimize")
 COST = Objective("size_bytes", "bytes", "minimize")

@@ -15,7 +15,7 @@ from search.views import picture
 from search.views.figures import duration, margin, points, times, words
 from search.views.labels import Label, place
 from search.views.plot_data import panels, ticks
-from tests.views import studies
+from tests.search.views import studies
 
 ROWS = studies.study(40)
 FRONT = front.find(ROWS)

@@ -13,7 +13,7 @@ from search.study.ledger import StudyRows
 from search.views import report
 from search.views.report_data import cards, departure, duels, failures, verdict
 from search.views.strips import strips
-from tests.views import studies
+from tests.search.views import studies
 
 ROWS = studies.study(60)
 FRONT = front.find(ROWS)

@@ -26,7 +26,7 @@ from search.front.finish import finish
 from search.front.front import find
 from search.front.validate import validate
 from search.study.ledger import StudyRows
-from tests.views import studies
+from tests.search.views import studies
 
 INT8 = Quantize(8, 8)
 POLICIES = {

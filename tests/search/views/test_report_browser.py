@@ -11,7 +11,7 @@ import pytest
 
 from search.front import front
 from search.views import report
-from tests.views import studies
+from tests.search.views import studies
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

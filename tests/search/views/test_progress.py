@@ -9,7 +9,7 @@ from search.front import front
 from search.front.front_files import Validation
 from search.front.rows_table import front_table
 from search.views.progress import LineProgress, LiveProgress, Tally, panel, progress_listener
-from tests.views import studies
+from tests.search.views import studies
 
 ROWS = studies.study(12)
 

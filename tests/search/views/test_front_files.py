@@ -12,7 +12,7 @@ from compressors.errors import UserError
 from search.atomic import replacing, write_text
 from search.front import front, front_files
 from search.front.front_files import Validation
-from tests.views import studies
+from tests.search.views import studies
 
 ROWS = studies.study(40)
 FRONT = front.find(ROWS)
