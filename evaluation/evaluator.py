@@ -7,7 +7,6 @@ nothing of searches: whoever calls it decides which policy, and what an exceptio
 from __future__ import annotations
 
 import gc
-import tempfile
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -48,7 +47,6 @@ class Evaluator:
         self.task = task
         self.target = target
         self._stack = Stack(task.model(), task)
-        self._folder = tempfile.TemporaryDirectory(prefix="paredown-")  # goes with the evaluator
         self._reference: Artifact | None = None
 
     @property
@@ -76,12 +74,22 @@ class Evaluator:
             quality = self._simulated_quality(compressed)
             step()
             artifact = self.target.lower(compressed, self.task, artifact_path)
-            values = (quality, *self._costs(compressed, artifact))
+            reference = self.reference(artifact_path.parent)
+            values = (quality, *self._costs(compressed, artifact, reference))
         record = compressed.record.to_json()
         del compressed
         gc.collect()  # graphs of a trial hold each other, and the next one needs the room
         seconds = perf_counter() - start
         return Evaluation(Measurement(values), record, artifact.path, seconds, 1.0)
+
+    def reference(self, folder: Path) -> Artifact:
+        """The uncompressed model's file in a folder, against which every timing there is held."""
+        path = folder / f"reference{self.target.suffix}"
+        known = self._reference
+        if known is None or known.path != path or not path.exists():
+            known = self.target.lower(self._stack.apply(Policy()), self.task, path)
+        self._reference = known
+        return known
 
     def exported_quality(self, path: Path, split: Split) -> Value:
         """The quality of a deployable file on a split."""
@@ -93,19 +101,14 @@ class Evaluator:
         with torch.no_grad():
             return self.task.quality(module, "validation")
 
-    def _costs(self, compressed: CompressedModel, artifact: Artifact) -> tuple[Value, ...]:
+    def _costs(
+        self, compressed: CompressedModel, artifact: Artifact, reference: Artifact
+    ) -> tuple[Value, ...]:
         plain = deepcopy(compressed.module)
         strip(plain)
         return (
-            self.target.latency(artifact, self._uncompressed()),
+            self.target.latency(artifact, reference),
             Value(SIZE, float(artifact.size_bytes)),
             Value(PARAMETERS, float(parameters(plain))),
             Value(MACS, float(macs(plain, compressed.example))),
         )
-
-    def _uncompressed(self) -> Artifact:
-        """The uncompressed model's file, lowered once, that every timing is held against."""
-        if self._reference is None:
-            path = Path(self._folder.name) / f"reference{self.target.suffix}"
-            self._reference = self.target.lower(self._stack.apply(Policy()), self.task, path)
-        return self._reference

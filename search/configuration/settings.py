@@ -38,7 +38,7 @@ class StudySettings:
 class Budget:
     """Finished trials in all, resumes included, and hours of this run."""
 
-    trials: int = 40
+    trials: int = 32
     hours: float | None = None
 
     def __post_init__(self) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from compressors import policy_yaml
 from compressors.errors import UserError, choices
-from compressors.policy import Policy
 from compressors.policy_rules import check, expand
 from evaluation.measurement import Measurement
 from evaluation.target import Target
@@ -57,10 +56,9 @@ def apply_policy(policy: Path, task: Task, target: Target, out: Path) -> Path:
     check(expand(read, evaluator.structure), evaluator.structure)  # before anything is written
     file = out / f"model{target.suffix}"
     file.parent.mkdir(parents=True, exist_ok=True)
-    evaluation = evaluator.evaluate(read, file)
-    base = out / f".uncompressed{target.suffix}"
+    base = out / f"reference{target.suffix}"
     try:
-        evaluator.evaluate(Policy(), base)
+        evaluation = evaluator.evaluate(read, file)
         own, timing = target.compare(base, [base, evaluation.artifact])
         reference = exported(evaluator, base, own)
     finally:

@@ -14,7 +14,7 @@ from search.front.front import Front, find
 from search.front.front_files import Validation
 from search.front.next_steps import next_steps, shown
 from search.front.rows_table import front_table
-from search.front.validate import Evaluates, reference_trial, validate
+from search.front.validate import FILES, Evaluates, reference_trial, validate
 from search.study.ledger import StudyRows
 from search.views import picture, report
 from search.views.figures import count
@@ -68,7 +68,10 @@ def _drop_dominated(rows: StudyRows, front: Front, folder: Path) -> None:
     """Remove deployable files that are not the front's; a policy builds them again."""
     kept = {row.artifact for row in front.members}
     reference = reference_trial(rows)
-    kept |= {reference.artifact} if reference else set()
+    if reference:
+        kept.add(reference.artifact)
+        for twin in (folder / FILES).glob("reference.*"):  # what the trials were timed against
+            twin.unlink()
     for row in rows.complete():
         if row.artifact and row.artifact not in kept:
             (folder / row.artifact).unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from compressors import policy_yaml
 from compressors.policy import Policy
 from compressors.structure import Structure
 from evaluation.measurement import LATENCY, SIZE, Measurement, Metric, Value
-from evaluation.target import Timing
+from evaluation.target import Artifact, Timing
 from search.front.front import Front
 from search.front.front_files import Validation, read_validation
 from search.study.ledger import StudyRows, TrialRow
@@ -39,6 +39,10 @@ class Evaluates(Protocol):
 
     def evaluate(self, policy: Policy, artifact_path: Path) -> Any:
         """Build and measure a policy's model; the file lies at the path afterwards."""
+        ...
+
+    def reference(self, folder: Path) -> Artifact:
+        """The uncompressed model's deployable file, in a folder."""
         ...
 
     def exported_quality(self, path: Path, split: Any) -> Value:
@@ -133,11 +137,8 @@ def reference_file(rows: StudyRows, folder: Path, evaluator: Evaluates) -> Path:
     identity = reference_trial(rows)
     if identity is not None:
         return artifact_file(identity, folder, evaluator)
-    file = folder / FILES / f"reference{evaluator.target.suffix}"
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        evaluator.evaluate(Policy(), file)
-    return file
+    (folder / FILES).mkdir(parents=True, exist_ok=True)
+    return evaluator.reference(folder / FILES).path
 
 
 def reference_trial(rows: StudyRows) -> TrialRow | None:
