@@ -131,9 +131,16 @@ def _search(search: Search, settings: Settings, console: Console) -> StudyRows:
     listeners: list[Listener] = [file, progress_listener(console), *_trackers(settings, console)]
     rows = run_search(search, listeners)
     if not file.told:
-        total = settings.budget.trials
-        console.print(f"Nothing is left to do: the study has its {total} trials.", markup=False)
+        console.print(_nothing_told(rows, settings), markup=False)
     return rows
+
+
+def _nothing_told(rows: StudyRows, settings: Settings) -> str:
+    waiting = ("running", "waiting")
+    done = sum(row.state not in waiting for row in rows.trials)
+    if done < settings.budget.trials:
+        return f"Out of time: {done} of {settings.budget.trials} trials are done."
+    return f"Nothing is left to do: the study has its {done} trials."
 
 
 def _trackers(settings: Settings, console: Console) -> list[Any]:

@@ -83,7 +83,7 @@ def _import(module_name: str, where: str) -> types.ModuleType:
                 f"it is looked for in {Path.cwd()}, next to --config-dir, and among the installed."
             ) from error
         raise UserError(f"{where} cannot be imported: {error}.") from error
-    except ValueError as error:
+    except (ImportError, SyntaxError, ValueError) as error:
         raise UserError(f"{where} cannot be imported: {error}.") from error
 
 

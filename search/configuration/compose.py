@@ -56,7 +56,7 @@ def read(folder: Path) -> Settings:
     path = folder / CONFIG
     try:
         plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         words = " ".join(str(error).split())
         raise UserError(f"The study's {path} cannot be read: {words}.") from error
     if not isinstance(plain, Mapping):

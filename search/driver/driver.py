@@ -85,7 +85,7 @@ def _open(search: Search, constraints: Mapping[str, float]) -> Study:
         search.quality,
     )
     study = Study.open(search.storage, search.name, made)
-    study.use(search.sampler.build(run_seed(search.seed, study.finished())))
+    study.use(search.sampler.build(run_seed(search.seed, study.asked())))
     known = {trial.user_attrs.get("baseline") for trial in study.trials()}
     room = search.trials - len(study.trials())
     for baseline in [b for b in baselines(search.space) if b.name not in known][: max(0, room)]:
@@ -93,9 +93,9 @@ def _open(search: Search, constraints: Mapping[str, float]) -> Study:
     return study
 
 
-def run_seed(seed: int, finished: int) -> int:
+def run_seed(seed: int, asked: int) -> int:
     """The sampler's seed of a run: another one a resume, and the same whenever it is repeated."""
-    return (seed + finished * 1_000_003) % 2**32
+    return (seed + asked * 1_000_003) % 2**32
 
 
 def _put_back(study: Study) -> None:

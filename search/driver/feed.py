@@ -90,6 +90,11 @@ class Feed:
 
     def finish(self, outcome: JobOutcome) -> None:
         """Tell the study what came of a job."""
+        if outcome.machine:  # the trial stays in flight, and waits for the next start
+            raise UserError(
+                f"The machine let a trial down: {outcome.reason} Make room or mend it; the same "
+                "command continues, and no trial is lost."
+            )
         sent = self._out[outcome.number]
         measurement = _measurement(outcome)
         if self._study.reference is None and _is_reference(outcome.number, sent):

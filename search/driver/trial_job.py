@@ -29,6 +29,7 @@ class JobOutcome:
     evaluations: float = 0.0
     reason: str | None = None
     traceback: str | None = None
+    machine: bool = False  # the machine's fault, such as a full disk: no trial would fare better
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ with the traceback kept. Workers never see the study's storage.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from evaluation.evaluator import Evaluator
 
 TRIALS = "trials"  # the folder of artifacts in the study's folder
+MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -82,7 +84,15 @@ def run_job(evaluator: Evaluator, job: Job, folder: Path) -> JobOutcome:
             seconds=time.perf_counter() - started,
             reason=in_a_sentence(error),
             traceback=traceback.format_exc(),
+            machine=_machine_fault(error),
         )
+
+
+def _machine_fault(error: BaseException | None) -> bool:
+    """Whether the disk is full or cannot be written, at the root of it."""
+    if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
+        return True
+    return error is not None and _machine_fault(error.__cause__)
 
 
 def in_a_sentence(error: BaseException) -> str:

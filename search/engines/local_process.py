@@ -8,6 +8,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 
+from search.driver.interrupts import ctrl_c_ignored
 from search.driver.trial_job import Broken, Job, JobOutcome, WorkerSpec
 from search.engines.base import WorkerBroken, broken
 from search.engines.local_worker import LOG, Ready, work
@@ -29,7 +30,8 @@ class WorkerProcess:
         self._pipe: Connection
         self._pipe, theirs = self._context.Pipe()
         self._process: SpawnProcess = self._context.Process(target=work, args=(theirs, self._spec))
-        self._process.start()
+        with ctrl_c_ignored():  # inherited: it is the driver's to handle, from the first moment
+            self._process.start()
         theirs.close()  # or the end of the process would not close the pipe
 
     def handles(self) -> list[Connection | int]:

@@ -105,10 +105,20 @@ class RayEngine:
         if own:
             self._connect()
         try:
+            self._check(ray.cluster_resources())  # type: ignore[no-untyped-call]
             yield
         finally:
             if own:
                 ray.shutdown()
+
+    def _check(self, have: dict[str, float]) -> None:
+        """Refuse a trial that no cluster like this could ever place; Tune would wait for it."""
+        for name, key in (("cpu", "CPU"), ("gpu", "GPU")):
+            if self._resources[name] > have.get(key, 0):
+                raise UserError(
+                    f"engine.{name}s asks for {self._resources[name]:g} a trial, and the Ray "
+                    f"cluster has {have.get(key, 0):g} in all; valid: up to that."
+                )
 
     def _connect(self) -> None:
         import ray

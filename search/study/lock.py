@@ -9,11 +9,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from compressors.errors import UserError
-from search.study.storage import storage_errors
+from search.study.storage import checked_url, driver_errors, storage_errors
 
 
 @contextmanager
@@ -52,12 +51,12 @@ def _folder_lock(folder: Path, name: str) -> Iterator[None]:
 @contextmanager
 def _database_lock(url: str, name: str) -> Iterator[None]:
     """On PostgreSQL also a lock of the session, as drivers may sit on several machines."""
-    if make_url(url).get_backend_name() != "postgresql":
+    if checked_url(url).get_backend_name() != "postgresql":
         yield
         return
     key = int.from_bytes(sha256(f"paredown {name}".encode()).digest()[:8], "big", signed=True)
-    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    with storage_errors(url):
+    with storage_errors(url), driver_errors(url):
+        engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
         connection = engine.connect()
     with connection:
         with storage_errors(url):

@@ -11,6 +11,7 @@ from search.study.ledger import Objective
 
 QUALITY = "quality"  # stands for the task's own metric
 DROP = "error_drop"
+ROUNDING = 1e-9  # of a bound: 0.035 - 0.025 is just at 0.01
 
 
 def objectives_of(names: Sequence[str], quality: Metric) -> tuple[Objective, ...]:
@@ -57,5 +58,6 @@ def margins(
             value = measurement[name]
             sign = 1 if value.metric.direction == "minimize" else -1
             excess = sign * (value.value - bound)
-        found[name] = excess / (abs(bound) or 1.0)
+        broken = excess / (abs(bound) or 1.0)
+        found[name] = 0.0 if abs(broken) < ROUNDING else broken
     return found

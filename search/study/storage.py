@@ -23,7 +23,7 @@ from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import TrialState
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -139,22 +139,33 @@ def batch(storage: BaseStorage) -> Iterator[None]:
 
 def open_storage(url: str) -> BaseStorage:
     """The storage behind a URL, created where it can be."""
-    with storage_errors(url):
-        try:
-            sqlite = make_url(url).get_backend_name() == "sqlite"
-        except ArgumentError as error:
-            raise UserError(
-                f"storage cannot be '{url}'; valid: a database URL, such as "
-                "sqlite:///study.db or postgresql://user@host/database."
-            ) from error
-        kwargs = {"connect_args": {"timeout": BUSY_SECONDS}} if sqlite else {"pool_pre_ping": True}
-        try:
-            return get_storage(BatchingStorage(url, engine_kwargs=kwargs))
-        except (ImportError, ArgumentError) as error:
-            raise UserError(
-                f"storage '{shown(url)}' needs a database driver: "
-                f"{str(error).rstrip('.')}, such as psycopg for postgresql://."
-            ) from error
+    sqlite = checked_url(url).get_backend_name() == "sqlite"
+    kwargs = {"connect_args": {"timeout": BUSY_SECONDS}} if sqlite else {"pool_pre_ping": True}
+    with storage_errors(url), driver_errors(url):
+        return get_storage(BatchingStorage(url, engine_kwargs=kwargs))
+
+
+def checked_url(url: str) -> URL:
+    """The URL in parts; refused where it is none."""
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise UserError(
+            f"storage cannot be '{url}'; valid: a database URL, such as "
+            "sqlite:///study.db or postgresql://user@host/database."
+        ) from error
+
+
+@contextmanager
+def driver_errors(url: str) -> Iterator[None]:
+    """Turn a database driver that is not installed into one sentence."""
+    try:
+        yield
+    except (ImportError, ArgumentError) as error:
+        raise UserError(
+            f"storage '{shown(url)}' needs a database driver: {error}; install it, or name "
+            "another in the URL, such as postgresql+psycopg2://."
+        ) from error
 
 
 def sqlite_file(url: str) -> Path | None:

@@ -107,6 +107,10 @@ class Study:
         """How many trials are complete, failed or stopped."""
         return sum(trial.state.is_finished() for trial in self.trials())
 
+    def asked(self) -> int:
+        """How many trials the sampler, or a baseline, has filled in already."""
+        return sum(bool(trial.params) for trial in self.trials())
+
     def rows(self) -> StudyRows:
         """Everything, as the views see it."""
         with storage_errors(self._url):

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.atomic import replacing
 from search.front.front import Front
 from search.study.ledger import StudyRows, TrialRow
 from search.tracking.marks import artifacts, digest, identifier, sqlite_file
@@ -212,6 +213,9 @@ def _alone(uri: str) -> Iterator[None]:
     database.parent.mkdir(parents=True, exist_ok=True)
     with open(database.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if not database.exists():  # made by many migrations: whole, or not at all
+            with replacing(database) as temporary:
+                _client(f"sqlite:///{temporary}").search_experiments(max_results=1)
         yield
 
 

@@ -187,3 +187,22 @@ def test_one_driver_a_study(tmp_path: Path) -> None:
         pytest.raises(UserError, match="is being searched already"),
     ):
         run_search(search)
+
+
+def test_a_full_disk_ends_the_search_and_costs_no_trial(tmp_path: Path) -> None:
+    search = tiny_search(tmp_path, target={"full": str(tmp_path / "full")}, trials=4)
+    run_search(replace(search, trials=2))
+    (tmp_path / "full").touch()
+    with pytest.raises(UserError, match="The machine let a trial down: OSError.*No space left"):
+        run_search(search)
+    (tmp_path / "full").unlink()
+    assert states(run_search(search)) == ["complete"] * 4
+
+
+def test_a_resume_draws_other_trials_than_those_in_flight(tmp_path: Path) -> None:
+    run_search(tiny_search(tmp_path, trials=8))
+    with pytest.raises(KeyboardInterrupt):
+        run_search(tiny_search(tmp_path, InlineEngine(interrupt_after=0), trials=14))
+    rows = run_search(tiny_search(tmp_path, trials=14))
+    drawn = [tuple(sorted(row.params.items())) for row in rows.trials[8:]]
+    assert len(set(drawn)) == len(drawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -120,7 +121,10 @@ class TinyTask:
 class TinyTarget:
     """Stores weights; its latency is a count of them, so that the same policy costs the same."""
 
-    def __init__(self, multiple: int = 4, least_parameters: int = 0) -> None:
+    def __init__(
+        self, multiple: int = 4, least_parameters: int = 0, full: str | None = None
+    ) -> None:
+        self._full = full  # while there is such a file, the disk is full
         self.name = "store"
         self.suffix = ".safetensors"
         self._least = least_parameters
@@ -130,6 +134,8 @@ class TinyTarget:
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         if compressed.record.parameters < self._least:
             raise RuntimeError(f"no kernel for {compressed.record.parameters} parameters\nat all")
+        if self._full and Path(self._full).exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         tensors = {k: v.contiguous() for k, v in compressed.module.state_dict().items()}
         partial = path.with_suffix(f".{os.getpid()}")
         save_file(tensors, partial)
