@@ -39,6 +39,12 @@ def _open(name: str) -> int:
     return os.open(_folder() / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
+def _close(handle: int) -> None:
+    """Unlock, then close: a lock lives on while a forked child, as of a data loader, has it open."""
+    fcntl.flock(handle, fcntl.LOCK_UN)
+    os.close(handle)
+
+
 @contextmanager
 def _flock(name: str, kind: int) -> Iterator[None]:
     handle = _open(name)
@@ -46,7 +52,7 @@ def _flock(name: str, kind: int) -> Iterator[None]:
         fcntl.flock(handle, kind)
         yield
     finally:
-        os.close(handle)
+        _close(handle)
 
 
 def _join() -> None:
@@ -58,7 +64,7 @@ def _join() -> None:
 
 def _leave() -> None:
     if _mine.work is not None:
-        os.close(_mine.work)
+        _close(_mine.work)
         _mine.work = None
 
 
@@ -87,7 +93,7 @@ def pause_point() -> None:
         _leave()
         _join()
     finally:
-        os.close(handle)
+        _close(handle)
 
 
 @contextmanager

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,32 @@ def test_a_killed_worker_holds_nobody_back() -> None:
     process.wait()
     assert entered.wait(5)
     thread.join()
+
+
+@pytest.mark.parametrize("hold", [quiet.busy, quiet.alone])
+def test_a_child_forked_meanwhile_keeps_no_lock(
+    hold: Callable[[], AbstractContextManager[None]],
+) -> None:
+    """As a data loader's workers are, which outlive the work that they were started in."""
+    with hold():
+        child = os.fork()
+        if child == 0:
+            time.sleep(20)
+            os._exit(0)
+    entered = threading.Event()
+
+    def wait_alone() -> None:
+        with quiet.alone():
+            entered.set()
+
+    thread = threading.Thread(target=wait_alone)
+    try:
+        thread.start()
+        assert entered.wait(5)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        thread.join()
 
 
 def test_alone_within_busy_lets_go_and_takes_the_lock_again() -> None:
