@@ -17,7 +17,7 @@ import torch
 import torch_pruning as tp  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from compressors.modules import channels, device_of, eval_mode, layer_kind, moved
+from compressors.modules import channels, device_of, eval_mode, moved
 from compressors.structure import ChannelGroup
 from compressors.tracing import tensors_in
 
@@ -110,7 +110,7 @@ def _members(model: nn.Module, graph: Graph, root: nn.Module) -> set[str]:
     names = {module: name for name, module in model.named_modules()}
     nodes = _outputs(graph, group_of(graph, root))
     modules = [node.module for node, _ in nodes if isinstance(node.module, nn.Module)]
-    return {names[m] for m in modules if m in names and layer_kind(m) is not None}
+    return {names[m] for m in modules if m in names and isinstance(m, (nn.Conv2d, nn.Linear))}
 
 
 def _prunable(model: nn.Module, graph: Graph, root: str, members: set[str]) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from compressors.modules import replace
+from compressors.modules import keep_calls, replace
 from compressors.policy import LowRank
 from compressors.policy_rules import rank_of
 
@@ -40,8 +40,35 @@ def factorise_layers(
     return ranks, tuple(notes)
 
 
+class Factorised(nn.Sequential):
+    """The two halves; reads as the layer did for models that look at weights and biases."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__(first, second)
+        keep_calls(self)
+
+    @property
+    def weight(self) -> Tensor:
+        """The product of the halves, shaped as the layer's weight."""
+        first, second = self._weights()
+        return (second.flatten(1) @ first.flatten(1)).reshape(len(second), *first.shape[1:])
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The layer's bias, which the second half has."""
+        bias = self[1].bias
+        assert bias is None or isinstance(bias, Tensor)
+        return bias
+
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        first, second = self[0].weight, self[1].weight
+        assert isinstance(first, Tensor)
+        assert isinstance(second, Tensor)
+        return first, second
+
+
 @torch.no_grad()
-def factorise(layer: nn.Conv2d | nn.Linear, rank: int) -> nn.Sequential:
+def factorise(layer: nn.Conv2d | nn.Linear, rank: int) -> Factorised:
     """The two thinner layers whose product is the nearest of that rank to the weight."""
     weight = layer.weight.detach()
     left, values, right = torch.linalg.svd(weight.flatten(1).double(), full_matrices=False)
@@ -51,7 +78,7 @@ def factorise(layer: nn.Conv2d | nn.Linear, rank: int) -> nn.Sequential:
     _fill(second, (left[:, :rank] * root).reshape(second.weight.shape))
     if layer.bias is not None and second.bias is not None:
         second.bias.copy_(layer.bias)
-    return nn.Sequential(first, second)
+    return Factorised(first, second)
 
 
 def _halves(

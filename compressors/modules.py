@@ -15,10 +15,22 @@ from compressors.record import LayerKind
 
 
 def layer_kind(module: nn.Module) -> LayerKind | None:
-    """The kind of a layer that can be compressed, or None for any other module."""
+    """The kind of a layer that can be compressed, or None for any other module.
+
+    A subclass that computes something else (a standardised weight, its own padding) is none, nor
+    is a layer whose weight is made of other parameters (`parametrizations`, old weight norms).
+    """
+    if "weight" not in module._parameters:
+        return None
     if isinstance(module, nn.Conv2d):
-        return "conv2d"
-    return "linear" if isinstance(module, nn.Linear) else None
+        return "conv2d" if _inherits(module, nn.Conv2d, "forward", "_conv_forward") else None
+    if isinstance(module, nn.Linear):
+        return "linear" if _inherits(module, nn.Linear, "forward") else None
+    return None
+
+
+def _inherits(module: nn.Module, base: type[nn.Module], *methods: str) -> bool:
+    return all(getattr(type(module), method) is getattr(base, method) for method in methods)
 
 
 def channels(layer: nn.Conv2d | nn.Linear) -> tuple[int, int]:
@@ -41,6 +53,19 @@ def replace(root: nn.Module, name: str, new: nn.Module) -> None:
         for key, child in list(parent._modules.items()):
             if child is old:
                 parent._modules[key] = new
+
+
+def keep_calls(module: nn.Module) -> None:
+    """See that the module is called, by a hook that does nothing.
+
+    Where torch's transformer layers find no hooks they take the weights of the layers inside and
+    compute without calling them.
+    """
+    module.register_forward_pre_hook(_nothing)
+
+
+def _nothing(module: nn.Module, args: object) -> None:
+    del module, args
 
 
 def device_of(module: nn.Module) -> torch.device:

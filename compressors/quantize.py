@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compressors.data import Batch
-from compressors.modules import replace
+from compressors.modules import keep_calls, replace
 from compressors.policy import Quantize
 from compressors.quantizers import InputQuantizer, WeightQuantizer
 from compressors.ranges import Watched, fit_activations, fit_weights
@@ -51,6 +51,17 @@ class QuantizedLayer(nn.Module):
             fit_weights(self.weight_quantizer, weight, settings.ranges)
         if settings.activations is not None:
             self.input_quantizer = InputQuantizer(settings.activations, weight.device)
+        keep_calls(self)
+
+    @property
+    def weight(self) -> Tensor:
+        """The layer's weight in float, for models that read their layers' attributes."""
+        return self.layer.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The layer's bias."""
+        return self.layer.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output from its rounded weight and rounded input."""

@@ -1,0 +1,108 @@
+"""Models as people write them: transformers, masks, attributes read, layers of their own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+from compressors.depth import remove_blocks
+from compressors.inspection import inspect_model
+from compressors.lowrank import factorise, factorise_layers
+from compressors.modules import layer_kind
+from compressors.policy import LowRank, Quantize
+from compressors.quantize import QuantizedLayer, describe, insert
+
+
+def test_torchs_transformer_layer_calls_its_compressed_layers() -> None:
+    model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval().requires_grad_(False)
+    x = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    plain = model(x)
+    factorise_layers(model, {"linear1": LowRank(0.3)})
+    thin = model(x)
+    assert not torch.allclose(thin, plain)
+    insert(model, {"linear2": Quantize(2, None)})
+    assert list(describe(model)) == ["linear2"]
+    assert not torch.allclose(model(x), thin)
+
+
+class Reader(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.fc.weight.shape == (8, 8)
+        return self.fc(x.to(self.fc.weight.dtype)) + self.fc.bias
+
+
+def test_a_model_may_read_its_layers_attributes() -> None:
+    model, x = Reader(), torch.randn(3, 8)
+    factorise_layers(model, {"fc": LowRank(0.25)})
+    insert(model, {"fc.0": Quantize(8, 8), "fc.1": Quantize(8, None)})
+    model(x)
+    model = Reader()
+    insert(model, {"fc": Quantize(8, 8)})
+    model(x)
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(6, 5), nn.Conv2d(6, 5, 3)])
+def test_a_factorised_layer_at_full_rank_reads_as_the_layer(layer: nn.Module) -> None:
+    whole = factorise(layer, 5)
+    torch.testing.assert_close(whole.weight, layer.weight)
+    assert whole.bias is not None
+    assert torch.equal(whole.bias, layer.bias)
+
+
+class Masked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return x + self.fc(x)
+
+
+class Caller(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Masked()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x, mask=None)
+
+
+def test_a_removed_block_may_be_called_with_more_than_its_input() -> None:
+    model, x = Caller(), torch.randn(2, 4)
+    assert [block.name for block in inspect_model(model, (x[:1],)).blocks] == ["block"]
+    remove_blocks(model, ["block"])
+    assert torch.equal(model(x), x)
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
+
+
+class SamePadding(nn.Conv2d):
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(F.pad(x, (0, 1, 0, 1)), weight, bias)
+
+
+def test_layers_that_compute_something_of_their_own_are_left_alone() -> None:
+    own = (Standardised(2, 4, 3), SamePadding(4, 4, 2), weight_norm(nn.Conv2d(4, 4, 1)))
+    model = nn.Sequential(*own, nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Linear(144, 2))
+    seen = inspect_model(model, (torch.randn(1, 2, 8, 8),))
+    assert [layer.name for layer in seen.layers] == ["3", "5"]
+    assert [group.root for group in seen.groups] == ["3"]
+
+
+def test_an_ordinary_layer_and_a_renamed_one_are_layers() -> None:
+    class Named(nn.Linear):
+        """A subclass that changes nothing."""
+
+    assert layer_kind(Named(2, 2)) == "linear"
+    assert layer_kind(nn.Conv2d(1, 1, 1)) == "conv2d"
+    assert layer_kind(QuantizedLayer(nn.Linear(2, 2), Quantize(8, 8))) is None
