@@ -40,7 +40,7 @@ def _open(name: str) -> int:
 
 
 def _close(handle: int) -> None:
-    """Unlock, then close: a lock lives on while a forked child, as of a data loader, has it open."""
+    """Unlock, then close: a lock lives on while a forked child has it open."""
     fcntl.flock(handle, fcntl.LOCK_UN)
     os.close(handle)
 

@@ -79,14 +79,13 @@ def _drop_identities(graph: Graph) -> None:
 
 
 def _fold_transposes(graph: Graph) -> None:
-    """A transposed weight is stored transposed, under its own name."""
-    for node in list(graph.nodes):
-        name = node.input[0]
-        if node.op_type == "Transpose" and name in graph.constants:
-            users = graph.consumers(name)
-            if len(users) == 1:
-                perm = attributes(node).get("perm")
-                graph.constants[name] = graph.constants[name].transpose(perm)
+    """A weight that is only read transposed, be it often, is stored so, under its own name."""
+    for name in list(graph.constants):
+        users = graph.consumers(name)
+        perms = [attributes(node).get("perm") for node in users if node.op_type == "Transpose"]
+        if users and len(perms) == len(users) and all(perm == perms[0] for perm in perms):
+            graph.constants[name] = graph.constants[name].transpose(perms[0])
+            for node in users:
                 graph.bypass(node)
 
 

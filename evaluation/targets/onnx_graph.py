@@ -96,6 +96,7 @@ def to_model(graph: Graph) -> onnx.ModelProto:
         for tensor in dict.fromkeys(shared.values())
     ]
     written = [_renamed(node, names, shared) for node in nodes]
+    _name_once(written)
     made = helper.make_graph(
         written, "g", _typed(graph.inputs, names), _typed(graph.outputs, names), initializers
     )
@@ -172,6 +173,15 @@ def _renamed(node: NodeProto, names: dict[str, str], shared: dict[str, str]) -> 
     copy.ClearField("doc_string")
     del copy.metadata_props[:]
     return copy
+
+
+def _name_once(nodes: list[NodeProto]) -> None:
+    """Of the nodes of a layer that runs more than once, the first alone may bear its name."""
+    seen: set[str] = set()
+    for node in nodes:
+        if node.name in seen:
+            node.name = ""
+        seen.add(node.name)
 
 
 def _type(value: onnx.ValueInfoProto) -> list[Any]:

@@ -12,6 +12,7 @@ from copy import deepcopy
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
+from torch import nn
 
 from compressors.data import Data
 from compressors.quantize import LayerQuantization, describe, strip
@@ -31,6 +32,7 @@ def lower(compressed: CompressedModel, data: Data) -> Graph:
     module = deepcopy(compressed.module).cpu()
     described = describe(module)
     strip(module)
+    _untie(module)
     graph, factors = export(module, tuple(tensor.cpu() for tensor in compressed.example))
     layers = _layers(graph, described, factors)
     if not layers:
@@ -40,6 +42,13 @@ def lower(compressed: CompressedModel, data: Data) -> Graph:
     written = write(graph, planned)
     keep_float(written)
     return written
+
+
+def _untie(module: nn.Module) -> None:
+    """Weights in common become each layer's own, for every layer may have its own integers."""
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)) and "weight" in layer._parameters:
+            layer.weight = nn.Parameter(layer.weight.detach().clone())
 
 
 def _layers(

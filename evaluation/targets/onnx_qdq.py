@@ -74,8 +74,18 @@ class _Writer:
         """The tensor, dequantised from the integers of that scale."""
         there = self.stored.setdefault(tensor, {})
         if scale not in there:
-            there[scale] = self._pair(self._as_float(tensor), scale)
+            source = self._as_float(tensor)
+            there[scale] = self._pair(self._apart(source) if there else source, scale)
         return there[scale]
+
+    def _apart(self, tensor: str) -> str:
+        """The same tensor; keeps the runtime from merging a pair with one of another scale.
+
+        Merged, the layer would read its input with a scale that its integer bias is not made for.
+        """
+        same = self.new.fresh()
+        self.new.nodes.append(helper.make_node("LeakyRelu", [tensor], [same], alpha=1.0))
+        return same
 
     def _as_stored(self, tensor: str) -> str:
         """The tensor, dequantised from whatever integers it is kept in; constants as they are."""
