@@ -22,9 +22,13 @@ CONFIG = "config.yaml"
 NODES = ("task", "target", "sampler", "engine")
 
 
-def settings_of(plain: Mapping[str, Any], config_dir: Path | None = None) -> Settings:
-    """Typed settings of a composed configuration."""
-    found = {**plain, "modules": user_path.folders(config_dir)}
+def settings_of(
+    plain: Mapping[str, Any], overrides: Sequence[str], config_dir: Path | None = None
+) -> Settings:
+    """Typed settings of a configuration composed from these overrides."""
+    own = () if config_dir is None else ("--config-dir", str(config_dir))
+    words = (*own, *overrides)
+    found = {**plain, "modules": user_path.folders(config_dir), "words": words}
     chosen = found.get("objectives")
     if isinstance(chosen, Mapping):
         found["objectives"] = [name for name, wanted in chosen.items() if wanted]
@@ -35,7 +39,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Setting
     """Settings of command-line overrides, over conf/ and the user's own folder of YAML."""
     from search.configuration import hydra_tree
 
-    return settings_of(hydra_tree.compose(overrides, config_dir), config_dir)
+    return settings_of(hydra_tree.compose(overrides, config_dir), overrides, config_dir)
 
 
 def check_nodes(settings: Settings, nodes: Sequence[str] = NODES) -> None:

@@ -20,6 +20,7 @@ from hydra import main as hydra_main
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -55,12 +56,12 @@ def sweep(overrides: Sequence[str], config_dir: Path | None = None) -> list[list
         return [list(job) for job in jobs]
 
 
-def own_options(arguments: Sequence[str], job: Callable[[Plain], Any]) -> None:
+def own_options(arguments: Sequence[str], job: Callable[[Plain, list[str]], Any]) -> None:
     """Hydra's own command line (--help, --cfg, --info, --multirun, …), as its users know it."""
 
     def run(config: DictConfig) -> Any:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        return job(plain)
+        return job(plain, list(HydraConfig.get().overrides.task))
 
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["paredown search", *_open(arguments)], "1"

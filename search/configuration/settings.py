@@ -95,6 +95,7 @@ class Settings:
     constraints: Constraints = field(default_factory=Constraints)
     tracking: Tracking = field(default_factory=Tracking)
     modules: tuple[str, ...] = ()  # folders that the user's own classes are looked for in
+    words: tuple[str, ...] = ()  # what followed `paredown search`, to give the same study again
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:

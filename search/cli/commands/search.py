@@ -25,7 +25,7 @@ def run(words: Sequence[str]) -> int:
     if _is_question(arguments):
         if arguments.cfg:
             compose(arguments.overrides, config_dir)
-        _hydra(passed, lambda _: 0)
+        _hydra(passed, lambda *_: 0)
         return 0
     if arguments.multirun:
         return _multirun(passed, arguments, config_dir)
@@ -59,8 +59,8 @@ def _multirun(words: Sequence[str], arguments: argparse.Namespace, config_dir: P
         check_nodes(compose(job, config_dir))
     codes: list[int] = []
 
-    def one(plain: dict[str, Any]) -> int:
-        codes.append(_search(settings_of(plain, config_dir), arguments.dry_run))
+    def one(plain: dict[str, Any], overrides: list[str]) -> int:
+        codes.append(_search(settings_of(plain, overrides, config_dir), arguments.dry_run))
         return codes[-1]
 
     _hydra(words, one)
