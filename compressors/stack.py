@@ -50,9 +50,10 @@ class Stack:
     def __init__(self, model: nn.Module, data: Data) -> None:
         self._original = deepcopy(model).eval()
         self._data = data
-        self._example = _example(data)
         self._teacher = Teacher(self._original, data)
-        self.structure = inspect_model(self._original, self._example)
+        with torch.random.fork_rng(devices=[]):  # iterating a loader draws a number
+            self._example = _example(data)
+            self.structure = inspect_model(self._original, self._example)
 
     def apply(
         self, policy: Policy, *, on_step: Callable[[], None] = lambda: None

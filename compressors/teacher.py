@@ -27,7 +27,8 @@ class Teacher:
         """The outputs for a batch, on the model's device."""
         if batch.ids is not None:
             if self._kept is None:
-                self._keep_training_split()
+                with torch.random.fork_rng(devices=[]):  # iterating a loader draws a number
+                    self._keep_training_split()
             rows = [self._rows.get(sample) for sample in batch.ids.tolist()]
             known = [row for row in rows if row is not None]
             if self._kept is not None and len(known) == len(rows):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
-from compressors.data import Batch
+from compressors.data import Batch, Split
 from compressors.errors import PolicyError, UserError
 from compressors.layout import fast_layout
 from compressors.policy import LayerPolicy, Policy, Prune, Quantize, Recovery
@@ -104,6 +107,30 @@ def test_a_loss_that_is_no_number_ends_recovery_with_the_reason() -> None:
         apply(seeded(Residual), Policy(recovery=Recovery(epochs=3)), NanLoss())
     assert caught.value.reason == str(caught.value)
     assert not isinstance(caught.value, UserError)
+
+
+class Loaded(Images):
+    """A plain DataLoader, whose iteration draws from torch's generator."""
+
+    def batches(self, split: Split, **_: object) -> Iterator[Batch]:  # type: ignore[override]
+        images, targets = self.all(split)
+        samples = TensorDataset(images, targets, torch.arange(len(targets)))
+        for batch in DataLoader(samples, batch_size=16):
+            yield Batch(*batch)
+
+
+class Dropping(Dense):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.dropout(x, 0.5, self.training))
+
+
+def test_a_loader_that_draws_changes_no_weights_and_no_random_state() -> None:
+    state = torch.get_rng_state()
+    stack = Stack(seeded(Dropping), Loaded(flat=True))
+    assert torch.equal(torch.get_rng_state(), state)
+    policy = Policy(recovery=Recovery(epochs=1))
+    first, second = (stack.apply(policy).module[0].weight for _ in range(2))
+    assert torch.equal(first, second)
 
 
 class Abort(Exception):
