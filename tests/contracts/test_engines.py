@@ -108,3 +108,9 @@ def test_refuses_no_workers(make: Callable[[int], Engine]) -> None:
 def test_ray_refuses_what_it_cannot_share_out() -> None:
     with pytest.raises(UserError, match=r"engine\.gpus cannot be -1"):
         RayEngine(gpus=-1)
+
+
+def test_ray_refuses_a_trial_that_its_cluster_cannot_place(tmp_path: Path) -> None:
+    search = tiny_search(tmp_path, RayEngine(1, gpus=64), trials=2)
+    with pytest.raises(UserError, match=r"engine\.gpus asks for 64 a trial"):
+        run_search(search)
