@@ -94,14 +94,16 @@ def _ranges(graph: Graph, planned: Plan, data: Data) -> dict[str, tuple[float, f
     if not planned.glue:
         return {}
     simulated = write_layers_only(graph, planned)
-    glue = sorted(planned.glue)
-    seen = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in glue]
+    outputs = [output.name for output in graph.outputs]
+    hidden = sorted(planned.glue - set(outputs))
+    seen = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in hidden]
     simulated.outputs = [*graph.outputs, *seen]
     session = Session(to_model(simulated).SerializeToString(), threads=1, optimise=False)
-    ranges = dict.fromkeys(glue, (0.0, 0.0))
+    ranges = dict.fromkeys(planned.glue, (0.0, 0.0))
     for batch in data.batches("calibration"):
-        values = list(session.outputs(*batch.args).values())[len(graph.outputs) :]
-        for name, value in zip(glue, values, strict=True):
-            low, high = ranges[name]
-            ranges[name] = (min(low, float(value.min())), max(high, float(value.max())))
+        results = session.outputs(*batch.args).values()
+        values = dict(zip([*outputs, *hidden], results, strict=True))
+        for name, (low, high) in ranges.items():
+            least, most = float(values[name].min()), float(values[name].max())
+            ranges[name] = (min(low, least), max(high, most))
     return ranges

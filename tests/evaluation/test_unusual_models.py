@@ -41,11 +41,66 @@ class Tied(nn.Module):
         return scores
 
 
+class Averaged(nn.Module):
+    """A mean over the last two axes of three."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden: Tensor = self.a(x)
+        return hidden.mean((-2, -1)).unsqueeze(1)
+
+
+class Volume(nn.Module):
+    """A mean over two axes of five."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(1, 4, 3)
+        self.fc = nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.fc(self.conv(x).mean((2, 3)).mean(2))
+        return scores
+
+
+class Convolutions(nn.Sequential):
+    """A convolution's result is the answer."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+
+
+class PooledUp(nn.Sequential):
+    """An average pool of windows that reach past the edge."""
+
+    def __init__(self) -> None:
+        pool = nn.AvgPool2d(2, 2, ceil_mode=True)
+        before = (nn.Conv2d(1, 16, 2), nn.ReLU(), pool)
+        super().__init__(*before, nn.Conv2d(16, 8, 1), nn.Flatten(), nn.Linear(8 * 64, 5))
+
+
+class PaddedAndPooledUp(nn.Sequential):
+    """An average pool of windows that reach past the padding too."""
+
+    def __init__(self) -> None:
+        pool = nn.AvgPool2d(3, 2, 1, ceil_mode=True)
+        before = (nn.Conv2d(1, 16, 3), nn.ReLU(), pool)
+        super().__init__(*before, nn.Conv2d(16, 8, 1), nn.Flatten(), nn.Linear(8 * 64, 5))
+
+
 SHAPES: list[tuple[type[nn.Module], tuple[int, ...]]] = [
     (Repeated, (16,)),
     (Repeated, (5, 16)),
     (Tied, (16,)),
     (Tied, (5, 16)),
+    (Averaged, (6, 16)),
+    (Volume, (1, 6, 6, 6)),
+    (Convolutions, (1, 8, 8)),
+    (PooledUp, (1, 16, 16)),
+    (PaddedAndPooledUp, (1, 16, 16)),
 ]
 
 
@@ -59,3 +114,13 @@ def test_the_file_answers_as_the_simulation(
     assert departure(plain, tmp_path / "float.onnx", given.inputs) < 1e-4
     compressed = lowered(given, tmp_path / "int8.onnx")
     assert departure(compressed, tmp_path / "int8.onnx", given.inputs) < 0.04
+
+
+def test_attention_is_exported_as_its_layers_compute_it(tmp_path: Path) -> None:
+    model = seeded(nn.Sequential(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)))
+    given = Given(model, (5, 16))
+    plain = apply(given.model(), Policy(), given)
+    before = torch.backends.mha.get_fastpath_enabled()
+    OrtCpu(cache_dir=str(tmp_path)).lower(plain, given, tmp_path / "float.onnx")
+    assert torch.backends.mha.get_fastpath_enabled() == before
+    assert departure(plain, tmp_path / "float.onnx", given.inputs) < 1e-4
