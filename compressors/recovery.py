@@ -91,7 +91,12 @@ def _epochs(
             _set_rate(optimizer, settings, step / steps)
             total += _step(model, optimizer, data, settings, teacher, batch, epoch)
             samples, step = samples + 1, step + 1
-        losses.append(total / max(1, samples))
+        if samples == 0:
+            raise UserError(
+                f"recovery.batch_size is {settings.batch_size}, but a model with batch norms"
+                " cannot train on batches of one sample; valid: from 2."
+            )
+        losses.append(total / samples)
     return losses
 
 

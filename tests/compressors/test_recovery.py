@@ -187,6 +187,13 @@ def test_without_training_data_cuts_use_the_calibration_split() -> None:
     torch.testing.assert_close(module.bn1.running_mean, first)
 
 
+def test_a_model_with_batch_norms_is_not_trained_on_single_samples() -> None:
+    single = Policy(recovery=Recovery(epochs=1, batch_size=1))
+    with pytest.raises(UserError, match=r"recovery\.batch_size is 1, .* valid: from 2"):
+        apply(seeded(Residual), single, Images())
+    assert apply(seeded(Dense), single, Images(flat=True)).record.recovery
+
+
 def test_recovery_without_training_data_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"recovery\.epochs is 2, but .* train split has no batches"

@@ -257,6 +257,24 @@ def test_reestimated_statistics_are_the_plain_mean_over_the_batches() -> None:
     assert model[0].momentum == 0.1
 
 
+def test_batches_of_one_sample_are_enough_where_there_are_no_others() -> None:
+    data, model = Images(), nn.Sequential(nn.BatchNorm2d(2)).eval()
+    reestimate(model, data.batches("train", batch_size=1), most=64)
+    torch.testing.assert_close(
+        model[0].running_mean, data.all("train")[0].mean(dim=(0, 2, 3)), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_statistics_that_cannot_be_taken_stay_as_they_were() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(2), nn.Flatten(), nn.BatchNorm1d(128)).eval()
+    nn.init.uniform_(model[2].running_mean)
+    before = {name: value.clone() for name, value in model[2].state_dict().items()}
+    reestimate(model, Images().batches("train", batch_size=1))
+    assert int(model[0].num_batches_tracked) == 32
+    for name, value in model[2].state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_a_quantised_factorised_layer_has_both_halves_quantised() -> None:
     layer = LayerPolicy("layer2.1.conv1", None, LowRank(0.5), Quantize(8, 8))
     compressed = Stack(seeded(Residual), Images()).apply(Policy(layers=(layer,)))
