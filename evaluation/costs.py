@@ -18,7 +18,7 @@ def macs(module: nn.Module, example: tuple[Tensor, ...]) -> int:
     counts: list[int] = []
 
     def count(layer: nn.Conv2d | nn.Linear, _: Any, output: Tensor) -> None:
-        counts.append(output[0].numel() * layer.weight[0].numel())
+        counts.append(output.numel() * layer.weight[0].numel())
 
     layers = [m for m in module.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     handles = [layer.register_forward_hook(count) for layer in layers]

@@ -23,6 +23,11 @@ def test_groups_divide_the_work() -> None:
     assert macs(model, (torch.zeros(1, 8, 4, 4),)) == 8 * 16 * 9
 
 
+def test_samples_that_a_model_flattens_into_many_rows_count_whole() -> None:
+    model = nn.Sequential(nn.Linear(12, 16), nn.Flatten(0, 1), nn.Linear(16, 5))
+    assert macs(model, (torch.zeros(3, 7, 12),)) == 7 * (12 * 16 + 16 * 5)
+
+
 def test_resnet20_is_as_large_as_its_paper_says() -> None:
     model = ResNet20()
     assert 270_000 < parameters(model) < 275_000
