@@ -18,20 +18,31 @@ from compressors.modules import device_of, eval_mode, moved
 
 @contextmanager
 def fast_layout(model: nn.Module, example: tuple[Tensor, ...]) -> Iterator[None]:
-    """Channels last inside, where the model runs so; the plain layout again afterwards."""
+    """Channels last inside, where the model runs so; each parameter's own layout afterwards."""
     if not any(isinstance(module, nn.Conv2d) for module in model.modules()):
         yield
         return
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    strides = [(p, p.stride()) for p in model.parameters() if p.dim() == 4]
+    for parameter, _ in strides:
+        parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     hook = model.register_forward_pre_hook(_inputs_too)
     try:
         if not _runs(model, example):
             hook.remove()
-            model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            _restore(strides)
         yield
     finally:
         hook.remove()
-        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        _restore(strides)
+
+
+def _restore(strides: list[tuple[nn.Parameter, tuple[int, ...]]]) -> None:
+    for parameter, stride in strides:
+        if parameter.stride() != stride:
+            own = torch.empty_strided(
+                parameter.shape, stride, dtype=parameter.dtype, device=parameter.device
+            )
+            parameter.data = own.copy_(parameter.data)
 
 
 def _inputs_too(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -53,6 +64,6 @@ def _runs(model: nn.Module, example: tuple[Tensor, ...]) -> bool:
     try:
         with eval_mode(model), torch.no_grad():
             model(*pair)
-    except RuntimeError:
+    except Exception:  # whatever the model's own code raises
         return False
     return True

@@ -17,12 +17,16 @@ from compressors.structure import Layer, Structure
 def record_of(
     model: nn.Module,
     policy: Policy,
+    given: Policy,
     structure: Structure,
     ranks: Mapping[str, int],
     recovery: RecoveryRecord | None,
     notes: tuple[str, ...],
 ) -> Record:
-    """The record of a compressed model, in the order in which the original's layers ran."""
+    """The record of a compressed model, in the order in which the original's layers ran.
+
+    The policy is the one with its patterns expanded; the one given has the id that files bear.
+    """
     gone = {
         name for block in structure.blocks if block.name in policy.remove for name in block.layers
     }
@@ -33,7 +37,7 @@ def record_of(
         for record in _layer_records(model, layer, ranks)
     ]
     return Record(
-        policy_id=policy_id(policy),
+        policy_id=policy_id(given),
         parameters=parameter_count(model),
         layers=tuple(layers),
         removed_blocks=policy.remove,

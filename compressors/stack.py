@@ -9,6 +9,7 @@ to the last bit. Knows nothing of tasks beyond `Data`, and nothing of targets.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from copy import deepcopy
 from itertools import chain
 
@@ -59,16 +60,18 @@ class Stack:
         self, policy: Policy, *, on_step: Callable[[], None] = lambda: None
     ) -> CompressedModel:
         """The compressed model; `on_step` is called before every training batch."""
-        policy = expand(policy, self.structure)
+        given, policy = policy, expand(policy, self.structure)
         check(policy, self.structure)
         model = deepcopy(self._original)
         device = device_of(model)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(policy.recovery.seed)
-            record = self._transform(model, policy, on_step)
+            record = self._transform(model, policy, given, on_step)
         return CompressedModel(model, record, self._example)
 
-    def _transform(self, model: nn.Module, policy: Policy, on_step: Callable[[], None]) -> Record:
+    def _transform(
+        self, model: nn.Module, policy: Policy, given: Policy, on_step: Callable[[], None]
+    ) -> Record:
         names = [layer.name for layer in self.structure.layers]
         entries = [policy.layer(name) for name in names]  # in the order in which they run
         remove_blocks(model, policy.remove)
@@ -78,14 +81,17 @@ class Stack:
         ranks, whole = factorise_layers(model, lowranks)
         quantize = {entry.name: entry.quantize for entry in entries if entry.quantize}
         recovery = None
-        with fast_layout(model, self._example):
-            if parameter_count(model) != parameter_count(self._original):
+        cut = parameter_count(model) != parameter_count(self._original)
+        runs = cut or quantize or policy.recovery.epochs
+        with fast_layout(model, self._example) if runs else nullcontext():
+            if cut:
                 reestimate(model, self._training_batches())
             insert(model, _on_halves(quantize, ranks))
             calibrate(model, self._calibration_batches())
             if policy.recovery.epochs:
                 recovery = self._recover(model, policy, on_step)
-        return record_of(model, policy, self.structure, ranks, recovery, notes=(*unpruned, *whole))
+        notes = (*unpruned, *whole)
+        return record_of(model, policy, given, self.structure, ranks, recovery, notes)
 
     def _recover(
         self, model: nn.Module, policy: Policy, on_step: Callable[[], None]
