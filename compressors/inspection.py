@@ -17,7 +17,10 @@ from compressors.tracing import Call, Trace, tensors_in, trace
 
 
 def inspect_model(model: nn.Module, example_args: tuple[Tensor, ...]) -> Structure:
-    """What of the model can be compressed; the model itself is left as it is."""
+    """What of the model can be compressed; the model itself is left as it is.
+
+    The example is one sample, so that what is counted is counted for one.
+    """
     seen = trace(model, example_args)
     layers = _layers(seen)
     once = [layer for layer in layers if _runs_once_on_its_own(layer.name, model, seen)]
@@ -57,7 +60,7 @@ def _layer(name: str, runs: list[Call]) -> Layer:
 
 def _macs(module: nn.Conv2d | nn.Linear, run: Call) -> int:
     """Multiply-accumulates for one sample: every output value takes one filter's worth."""
-    outputs: int = run.output.numel() // max(1, run.args[0].shape[0] if run.args else 1)
+    outputs: int = run.output.numel()
     return outputs * module.weight[0].numel()
 
 

@@ -138,14 +138,21 @@ def _loss(
 
 def distillation(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """How far the student's outputs are from the teacher's."""
-    classes = student.dim() >= 2 and student.shape[1] > 1 and not targets.is_floating_point()
-    if not classes:
+    dim = _class_dimension(student.shape, targets.shape)
+    if dim >= student.dim() or student.shape[dim] < 2 or targets.is_floating_point():
         return F.mse_loss(student, teacher)
-    width = student.shape[1]
-    soft_student = F.log_softmax(student.movedim(1, -1).reshape(-1, width) / temperature, dim=1)
-    soft_teacher = F.log_softmax(teacher.movedim(1, -1).reshape(-1, width) / temperature, dim=1)
+    width = student.shape[dim]
+    soft_student = F.log_softmax(student.movedim(dim, -1).reshape(-1, width) / temperature, dim=1)
+    soft_teacher = F.log_softmax(teacher.movedim(dim, -1).reshape(-1, width) / temperature, dim=1)
     divergence = F.kl_div(soft_student, soft_teacher, reduction="batchmean", log_target=True)
     return divergence * temperature**2
+
+
+def _class_dimension(outputs: torch.Size, targets: torch.Size) -> int:
+    """Torch's own 1, or the last where only that one leaves the targets' shape (tokens)."""
+    if targets == outputs[:-1] and targets != outputs[:1] + outputs[2:]:
+        return len(outputs) - 1
+    return 1
 
 
 def _optimizer(trained: list[nn.Parameter], settings: Recovery) -> torch.optim.Optimizer:

@@ -221,3 +221,19 @@ class Added(nn.Module):
 )
 def test_blocks(model: nn.Module, names: list[str]) -> None:
     assert [block.name for block in inspect_model(model, IMAGE).blocks] == names
+
+
+class Tokens(nn.Module):
+    """Flattens samples and tokens before its layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.flatten(0, 1)).mean(dim=0)
+
+
+def test_a_layer_that_runs_on_flattened_tokens_counts_them_all() -> None:
+    (layer,) = inspect_model(Tokens(), (torch.zeros(1, 7, 4),)).layers
+    assert layer.macs == 7 * 4 * 3

@@ -97,6 +97,15 @@ def test_distillation_is_zero_at_the_teacher_and_scale_free_in_temperature() -> 
     assert float(regression) == pytest.approx(float((student - teacher).pow(2).mean()))
 
 
+def test_distillation_softens_over_the_classes_wherever_they_stand() -> None:
+    student, teacher = torch.randn(2, 5, 4), torch.randn(2, 5, 4)
+    tokens = torch.zeros(2, 5, dtype=torch.long)
+    flat = distillation(student.reshape(10, 4), teacher.reshape(10, 4), tokens.flatten(), 2.0)
+    assert float(distillation(student, teacher, tokens, 2.0)) == pytest.approx(float(flat))
+    second = distillation(student.movedim(-1, 1), teacher.movedim(-1, 1), tokens, 2.0)
+    assert float(second) == pytest.approx(float(flat))
+
+
 class NanLoss(Images):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return super().loss(outputs, targets) * math.nan
@@ -235,6 +244,37 @@ def test_a_model_that_needs_the_plain_layout_keeps_it() -> None:
     assert not other._forward_pre_hooks
     module = apply(Viewing(), Policy(recovery=Recovery(epochs=1)), Images()).module
     assert module.conv.weight.is_contiguous()
+
+
+def test_a_channels_last_model_stays_so_and_the_empty_policy_changes_no_bit() -> None:
+    data = Images()
+    model = seeded(Residual).to(memory_format=torch.channels_last)
+    strides = [parameter.stride() for parameter in model.parameters()]
+    stack, images = Stack(model, data), data.all("validation")[0]
+    same = stack.apply(Policy()).module
+    assert [parameter.stride() for parameter in same.parameters()] == strides
+    assert torch.equal(same(images), model(images))
+    trained = stack.apply(Policy(recovery=Recovery(epochs=1))).module
+    assert [parameter.stride() for parameter in trained.parameters()] == strides
+
+
+class Single(nn.Module):
+    """Runs on one sample alone, and says so in its own way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) != 1:
+            raise ValueError
+        return self.conv(x)
+
+
+def test_a_model_that_fails_on_the_trial_run_keeps_its_layout() -> None:
+    model = Single()
+    with fast_layout(model, (torch.randn(1, 2, 8, 8),)):
+        assert model.conv.weight.is_contiguous()
 
 
 class Nothing(Images):
