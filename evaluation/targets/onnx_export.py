@@ -9,16 +9,22 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import onnx
 import torch
-from onnx import NodeProto, helper
+from onnx import NodeProto
 from torch import Tensor, nn
 
 from evaluation.targets.onnx_graph import OPSET, Array, Graph, attributes
+from evaluation.targets.onnx_operators import (
+    count_no_padding,
+    pool_globally,
+    ranks,
+    spell_out_padding,
+)
 
 Factors = dict[str, Array]  # by weight name: what folding multiplied each output channel with
 
@@ -26,11 +32,12 @@ Factors = dict[str, Array]  # by weight name: what folding multiplied each outpu
 def export(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Graph, Factors]:
     """The graph of a module in eval mode, and the factors that batch norms left in the weights."""
     traced = _trace(module.eval(), example)
-    graph, ranks = Graph.of(traced), _ranks(traced)
+    graph = Graph.of(traced)
     _drop_identities(graph)
     _fold_transposes(graph)
-    _pool_globally(graph, ranks)
-    _count_no_padding(graph)
+    pool_globally(graph, ranks(traced))
+    count_no_padding(graph)
+    spell_out_padding(graph)
     factors = _fold_batch_norms(graph)
     for node in graph.nodes:
         _drop_defaults(graph, node)
@@ -55,14 +62,6 @@ def _trace(module: nn.Module, example: tuple[Tensor, ...]) -> onnx.ModelProto:
             dynamic_axes={name: {0: "n"} for name in [*inputs, "output0"]},
         )
     return onnx.load_from_string(buffer.getvalue())
-
-
-def _ranks(traced: onnx.ModelProto) -> dict[str, int]:
-    """How many dimensions each tensor has, where that is known."""
-    graph = onnx.shape_inference.infer_shapes(traced).graph
-    known = [*graph.value_info, *graph.input, *graph.output]
-    typed = [v for v in known if v.type.tensor_type.HasField("shape")]
-    return {value.name: len(value.type.tensor_type.shape.dim) for value in typed}
 
 
 @contextmanager
@@ -108,42 +107,6 @@ def _fold_transposes(graph: Graph) -> None:
             graph.constants[name] = graph.constants[name].transpose(perms[0])
             for node in users:
                 graph.bypass(node)
-
-
-def _pool_globally(graph: Graph, ranks: Mapping[str, int]) -> None:
-    """A mean over height and width is a global average pool, which has an integer kernel."""
-    for place, node in enumerate(graph.nodes):
-        facts = attributes(node)
-        if node.op_type != "ReduceMean" or ranks.get(node.input[0]) != 4:
-            continue
-        if sorted(axis % 4 for axis in facts.get("axes", [])) != [2, 3]:
-            continue
-        pooled = node.output[0] if facts.get("keepdims", 1) else graph.fresh()
-        graph.nodes[place] = helper.make_node("GlobalAveragePool", [node.input[0]], [pooled])
-        if pooled != node.output[0]:
-            flat = helper.make_node("Flatten", [pooled], [node.output[0]])
-            graph.nodes.insert(place + 1, flat)
-
-
-def _count_no_padding(graph: Graph) -> None:
-    """Keep average pools from an integer kernel that counts as padding what only rounding added.
-
-    Only pools that round up have this; those without padding need not count it, the others stay
-    float behind a step that changes nothing.
-    """
-    for node in [node for node in graph.nodes if node.op_type == "AveragePool"]:
-        facts = attributes(node)
-        if not facts.get("ceil_mode") or not facts.get("count_include_pad"):
-            continue
-        if not any(facts.get("pads", [])):
-            kept = [a for a in node.attribute if a.name != "count_include_pad"]
-            del node.attribute[:]
-            node.attribute.extend(kept)
-        else:
-            raw = graph.fresh()
-            same = helper.make_node("LeakyRelu", [raw], [node.output[0]], alpha=1.0)
-            graph.nodes.insert(graph.nodes.index(node) + 1, same)
-            node.output[0] = raw
 
 
 def _fold_batch_norms(graph: Graph) -> Factors:

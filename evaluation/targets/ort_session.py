@@ -66,7 +66,11 @@ class Session:
         feed = {}
         for value in self._inputs:
             shape = [batch, *(d if isinstance(d, int) else 1 for d in value.shape[1:])]
-            feed[value.name] = chance.standard_normal(shape).astype(_type(value.type))
+            kind = _type(value.type)
+            real = kind is np.float32  # an integer may be an index, of which only 0 surely exists
+            feed[value.name] = (
+                chance.standard_normal(shape, kind) if real else np.zeros(shape, kind)
+            )
         session = self._session
         return lambda: session.run(None, feed)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from compressors.policy import Policy
 from compressors.stack import apply
 from evaluation.targets.ort_cpu import OrtCpu
+from evaluation.targets.ort_session import open_file
 from tests.evaluation.test_integer_kernels import Given, departure, lowered, seeded
 
 
@@ -91,6 +92,15 @@ class PaddedAndPooledUp(nn.Sequential):
         super().__init__(*before, nn.Conv2d(16, 8, 1), nn.Flatten(), nn.Linear(8 * 64, 5))
 
 
+class SamePadded(nn.Sequential):
+    """Convolutions that pad what their kernels take, evenly and unevenly."""
+
+    def __init__(self) -> None:
+        first = nn.Conv2d(1, 16, 3, padding="same", dilation=2)
+        second = nn.Conv2d(16, 8, (4, 3), padding="same")
+        super().__init__(first, nn.ReLU(), second, nn.Flatten(), nn.Linear(8 * 64, 5))
+
+
 SHAPES: list[tuple[type[nn.Module], tuple[int, ...]]] = [
     (Repeated, (16,)),
     (Repeated, (5, 16)),
@@ -98,6 +108,7 @@ SHAPES: list[tuple[type[nn.Module], tuple[int, ...]]] = [
     (Tied, (5, 16)),
     (Averaged, (6, 16)),
     (Volume, (1, 6, 6, 6)),
+    (SamePadded, (1, 8, 8)),
     (Convolutions, (1, 8, 8)),
     (PooledUp, (1, 16, 16)),
     (PaddedAndPooledUp, (1, 16, 16)),
@@ -124,3 +135,25 @@ def test_attention_is_exported_as_its_layers_compute_it(tmp_path: Path) -> None:
     OrtCpu(cache_dir=str(tmp_path)).lower(plain, given, tmp_path / "float.onnx")
     assert torch.backends.mha.get_fastpath_enabled() == before
     assert departure(plain, tmp_path / "float.onnx", given.inputs) < 1e-4
+
+
+class Looked(nn.Module):
+    """A table of two entries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(2, 8)
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.fc(self.table(x).mean(1))
+        return scores
+
+
+def test_indices_made_up_for_timing_are_in_the_table(tmp_path: Path) -> None:
+    given = Given(seeded(Looked), (3,))
+    given.inputs = (given.inputs > 0).long()
+    path = tmp_path / "m.onnx"
+    compressed = lowered(given, path)
+    assert departure(compressed, path, given.inputs) < 0.04
+    open_file(path, 1).call(32)()
