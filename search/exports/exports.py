@@ -93,7 +93,7 @@ def _figures(
     rows: StudyRows, row: TrialRow, folder: Path, file: Path, evaluator: Evaluates
 ) -> tuple[Measurement, Measurement]:
     """Exported figures of a trial and of the reference: front.json's, else measured now."""
-    known = read_validation(folder)
+    known = read_validation(folder, rows.uid)
     found = known.of(row)
     if found is not None and known.reference is not None:
         return found, known.reference

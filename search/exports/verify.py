@@ -22,6 +22,8 @@ from search.front.validate import Evaluates, artifact_file, qualities
 from search.study.ledger import StudyRows
 
 TOLERANCE = 0.01  # points of a quality that is a fraction, share of the record of every other
+RECORDS = ("exported", "search")
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, StopIteration)
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,10 @@ def verify(
     """A check for every record of every exported file; those that fail have not `passed`."""
     if not tolerance >= 0:
         raise UserError(f"tolerance cannot be {tolerance}; valid: a number from 0.")
-    content = front_files.read(folder)
+    content = front_files.read_of(folder, rows.uid)
     exports = sorted((folder / FOLDER).glob(f"*/{METRICS}"))
-    members = [m for m in (content or {}).get("members", ()) if m["exported"]]
+    with front_files.readable(folder):
+        members = [m for m in content["members"] if m["exported"]] if content else []
     if not members and not exports:
         raise UserError(
             f"{folder} holds no exported figures to verify; write them: paredown front {folder}."
@@ -75,40 +78,51 @@ def _member(
     evaluator: Evaluates,
     tolerance: float,
 ) -> Iterator[Check]:
-    row = next((row for row in rows.trials if row.number == member["trial"]), None)
+    with front_files.readable(folder):
+        trial = member["trial"]
+        records = {kind: _values(member[kind]) for kind in RECORDS}
+    row = next((row for row in rows.trials if row.number == trial), None)
     if row is None:
-        raise UserError(f"front.json names trial {member['trial']}, which the study does not hold.")
+        raise UserError(f"front.json names trial {trial}, which the study does not hold.")
     file = artifact_file(row, folder, evaluator)
-    yield from _checks(file, member, evaluator, tolerance)
+    yield from _checks(file, records, evaluator, tolerance)
+
+
+def _values(record: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value["value"]) for name, value in record.items()}
 
 
 def _export(path: Path, evaluator: Evaluates, tolerance: float) -> Iterator[Check]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         file = path.parent / content["file"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read ({error}); export the trial again.") from error
+        hashed = content["sha256"]
+        records = {kind: _values(content[kind]) for kind in RECORDS}
+        name, recorded = next(iter(records["exported"].items()))
+    except (OSError, *MALFORMED) as error:
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); export the trial again."
+        ) from error
     if not file.exists():
-        name, recorded = next(iter(content["exported"].items()))
-        yield Check(file, name, "exported", recorded["value"], None, tolerance, "the file is gone")
+        yield Check(file, name, "exported", recorded, None, tolerance, "the file is gone")
         return
-    note = "" if sha256(file) == content["sha256"] else "the file was changed since its export"
-    yield from _checks(file, content, evaluator, tolerance, note)
+    note = "" if sha256(file) == hashed else "the file was changed since its export"
+    yield from _checks(file, records, evaluator, tolerance, note)
 
 
 def _checks(
     file: Path,
-    content: Mapping[str, Any],
+    records: Mapping[str, Mapping[str, float]],
     evaluator: Evaluates,
     tolerance: float,
     note: str = "",
 ) -> Iterator[Check]:
     for measured in qualities(evaluator, file):
         name = measured.metric.name
-        for record in ("exported", "search"):
-            recorded = content[record].get(name)
+        for record in RECORDS:
+            recorded = records[record].get(name)
             if recorded is not None:
-                yield Check(file, name, record, recorded["value"], measured, tolerance, note)
+                yield Check(file, name, record, recorded, measured, tolerance, note)
 
 
 def _evaluator(task: Task, target: Target) -> Evaluates:

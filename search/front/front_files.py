@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def to_json(rows: StudyRows, front: Front, validation: Validation) -> dict[str, 
     return {
         "version": VERSION,
         "study": rows.name,
+        "study_uid": rows.uid,
         "task": rows.task,
         "target": rows.target,
         "objectives": [asdict(objective) for objective in rows.objectives],
@@ -87,25 +89,44 @@ def to_csv(front: Front, validation: Validation) -> str:
 def read(folder: Path) -> dict[str, Any] | None:
     """front.json as it stands, or None where there is none."""
     path = folder / JSON
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}); remove it and write it again: "
-            f"paredown front {folder}."
-        ) from error
+    with readable(folder):
+        content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise UserError(f"{path} is not a front of version {VERSION}.")
     return content
 
 
-def read_validation(folder: Path) -> Validation:
-    """The exported figures that front.json already holds."""
+def read_of(folder: Path, uid: str) -> dict[str, Any] | None:
+    """front.json where it is of the study with this uid; another study's says nothing of it."""
     content = read(folder)
+    return content if content and content.get("study_uid", "") == uid else None
+
+
+def read_validation(folder: Path, uid: str) -> Validation:
+    """The exported figures that front.json already holds of the study with this uid."""
+    content = read_of(folder, uid)
     if content is None:
         return Validation()
+    with readable(folder):
+        return _validation(content)
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turn a front.json that lacks what it should hold into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        path = folder / JSON
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); remove it and write it "
+            f"again: paredown front {folder}."
+        ) from error
+
+
+def _validation(content: Mapping[str, Any]) -> Validation:
     metrics = {m["name"]: Metric(**m) for m in content.get("metrics", [])}
 
     def measurement(values: Mapping[str, Any]) -> Measurement | None:

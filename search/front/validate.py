@@ -63,7 +63,7 @@ def validate(
     on_step: Step = lambda _: None,
 ) -> Validation:
     """Exported figures of every member and of the reference; the evaluator is built if needed."""
-    known = Validation() if remeasure else read_validation(folder)
+    known = Validation() if remeasure else read_validation(folder, rows.uid)
     missing = [row for row in front.members if known.of(row) is None]
     if not missing and known.reference is not None:
         return _only(front, known)

@@ -31,6 +31,7 @@ SAME_AS = "same_as"  # number of the earlier trial of the same policy, whose res
 
 # Attributes of a study.
 IDENTITY = "identity"  # what may not change between resumes: space, objectives, constraints, task…
+UID = "uid"  # tells the study from every other of its name, made when it is
 REFERENCE = "reference"  # Measurement.to_json() of the uncompressed model
 
 
@@ -75,6 +76,7 @@ class StudyRows:
     objectives: tuple[Objective, ...]
     reference: Measurement | None
     trials: tuple[TrialRow, ...]
+    uid: str = ""  # studies made before there were uids have none
 
     def complete(self) -> list[TrialRow]:
         """The trials that have values."""

@@ -56,6 +56,7 @@ def rows_of(study: optuna.Study) -> StudyRows:
         objectives=tuple(Objective(**entry) for entry in identity["objectives"]),
         reference=None if reference is None else Measurement.from_json(reference),
         trials=tuple(trial_row(trial) for trial in study.get_trials(deepcopy=False)),
+        uid=attributes.get(ledger.UID, ""),
     )
 
 

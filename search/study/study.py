@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -46,6 +47,7 @@ class Study:
             else:
                 directions = [entry["direction"] for entry in identity["objectives"]]
                 study = optuna.create_study(study_name=name, storage=storage, directions=directions)
+                study.set_user_attr(ledger.UID, uuid4().hex)
             if ledger.IDENTITY not in study.user_attrs:
                 study.set_user_attr(ledger.IDENTITY, dict(identity))
         opened = Study(url, study)

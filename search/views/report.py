@@ -38,7 +38,7 @@ def write(
 ) -> Path:
     """Write the report into the study's folder; the front and its validation if not given."""
     front = front or find(rows)
-    validation = validation or read_validation(folder)
+    validation = validation or read_validation(folder, rows.uid)
     return write_text(folder / NAME, render(rows, front, validation, folder))
 
 

@@ -20,7 +20,7 @@ def run(given: argparse.Namespace) -> int:
     from search.views import picture, report
 
     study = open_study(given.study)
-    front, validation = find(study.rows), read_validation(study.folder)
+    front, validation = find(study.rows), read_validation(study.folder, study.rows.uid)
     picture.write(study.folder / "front.png", study.rows, front, validation)
     print(report.write(study.rows, study.folder, front, validation))
     return 0

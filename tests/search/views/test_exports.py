@@ -264,5 +264,15 @@ def test_a_study_whose_trials_all_failed_still_ends_well(done: Done) -> None:
     done.rows = rows
     assert "No trial is complete" in done.finish()
     assert done.front()["members"] == []
-    assert front_files.read_validation(done.folder) == front_files.Validation()
+    assert front_files.read_validation(done.folder, "") == front_files.Validation()
     assert "No trial is complete yet" in (done.folder / "report.html").read_text()
+
+
+def test_verify_says_in_one_sentence_that_a_record_is_not_one(done: Done) -> None:
+    done.finish()
+    out = exports.export(done.rows, done.folder, None, done.task, done.target)
+    content = json.loads((out / "metrics.json").read_text())
+    for broken in ([], {**content, "search": 3}, {"file": "model.onnx"}):
+        (out / "metrics.json").write_text(json.dumps(broken))
+        with pytest.raises(UserError, match=r"metrics\.json cannot be read"):
+            exports.verify(done.rows, done.folder, done.task, done.target)

@@ -60,8 +60,8 @@ def test_hypervolume_can_be_computed_again_from_front_json_alone(tmp_path: Path)
 
 def test_exported_figures_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     front_files.write(tmp_path, ROWS, FRONT, VALIDATION)
-    assert front_files.read_validation(tmp_path) == VALIDATION
-    assert front_files.read_validation(tmp_path / "elsewhere") == Validation()
+    assert front_files.read_validation(tmp_path, ROWS.uid) == VALIDATION
+    assert front_files.read_validation(tmp_path / "elsewhere", "") == Validation()
 
 
 def test_the_csv_has_a_line_a_member(tmp_path: Path) -> None:
@@ -107,3 +107,24 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Cannot write"):
         write_text(tmp_path / "file" / "inside.txt", "text")
+
+
+def test_figures_of_another_study_are_not_this_ones(tmp_path: Path) -> None:
+    front_files.write(tmp_path, replace(ROWS, uid="first"), FRONT, VALIDATION)
+    assert front_files.read_validation(tmp_path, "first") == VALIDATION
+    assert front_files.read_validation(tmp_path, "second") == Validation()
+    assert front_files.read_validation(tmp_path, "") == Validation()
+
+
+@pytest.mark.parametrize("key", ["members", "reference"])
+def test_a_front_json_that_lacks_something_is_one_sentence(tmp_path: Path, key: str) -> None:
+    front_files.write(tmp_path, ROWS, FRONT, VALIDATION)
+    path = tmp_path / "front.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, key: [1]}))
+    with pytest.raises(UserError, match=r"front\.json cannot be read"):
+        front_files.read_validation(tmp_path, ROWS.uid)
+    del content[key]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"front\.json cannot be read"):
+        front_files.read_validation(tmp_path, ROWS.uid)
