@@ -1,4 +1,4 @@
-"""Batch norms: folded into the layer before them, and their statistics taken anew after cuts."""
+"""Batch norms' statistics, taken anew after cuts. Folding them away is each target's own affair."""
 
 from __future__ import annotations
 
@@ -7,59 +7,11 @@ from contextlib import suppress
 from itertools import islice
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from compressors.data import Batch
-from compressors.modules import device_of, eval_mode, layer_kind, moved, replace
-from compressors.tracing import Call, Trace, trace
-
-
-def fold(model: nn.Module, example: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Fold every batch norm that alone takes a layer's output into that layer, in place.
-
-    Returns by layer the factor that each output channel was multiplied by: a quantised layer's
-    weight scales take its magnitude, their integers its sign.
-    """
-    seen = trace(model, example)
-    producers = {
-        id(call.output): call for call in seen.calls if layer_kind(call.module) is not None
-    }
-    factors: dict[str, Tensor] = {}
-    for call in seen.calls:
-        producer = producers.get(id(call.args[0])) if call.args else None
-        if producer is not None and _folds(call, producer, seen):
-            factors[producer.name] = _fold_pair(producer.module, call.module)
-            replace(model, call.name, nn.Identity())
-    return factors
-
-
-def _folds(norm: Call, producer: Call, seen: Trace) -> bool:
-    return (
-        isinstance(norm.module, (nn.BatchNorm1d, nn.BatchNorm2d))
-        and norm.module.running_var is not None
-        and seen.uses(producer.output) == 1
-        and len(seen.calls_of(norm.module)) == len(seen.calls_of(producer.module)) == 1
-    )
-
-
-@torch.no_grad()
-def _fold_pair(layer: nn.Module, norm: nn.Module) -> Tensor:
-    assert isinstance(layer, (nn.Conv2d, nn.Linear))
-    assert isinstance(norm, _BatchNorm)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    mean, variance = norm.running_mean.double(), norm.running_var.double()
-    factor = 1.0 / torch.sqrt(variance + norm.eps)
-    if norm.weight is not None:
-        factor = factor * norm.weight.double()
-    shift = torch.zeros_like(mean) if norm.bias is None else norm.bias.double()
-    before = torch.zeros_like(mean) if layer.bias is None else layer.bias.double()
-    shaped = factor.view(-1, *[1] * (layer.weight.dim() - 1))
-    layer.weight.copy_(layer.weight.double() * shaped)
-    bias = (before - mean) * factor + shift
-    layer.bias = nn.Parameter(bias.to(layer.weight.dtype), requires_grad=layer.weight.requires_grad)
-    return factor.to(layer.weight.dtype)
+from compressors.modules import device_of, eval_mode, moved
 
 
 @torch.no_grad()

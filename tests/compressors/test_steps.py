@@ -10,7 +10,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from compressors.batchnorm import fold, reestimate
+from compressors.batchnorm import reestimate
 from compressors.lowrank import factorise, factorise_layers
 from compressors.policy import LayerPolicy, LowRank, Policy, Prune, Quantize
 from compressors.prune import prune_channels
@@ -202,49 +202,6 @@ def test_stripping_gives_the_plain_model_back() -> None:
     assert not torch.equal(model(images()), plain(images()))
     strip(model)
     assert torch.equal(model(images()), plain(images()))
-
-
-def test_folding_keeps_the_outputs_and_the_integers_magnitudes() -> None:
-    model, x = seeded(Residual), images()
-    before = {
-        name: WeightQuantizer(8, module.weight).integers(module.weight)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d)
-    }
-    with torch.no_grad():
-        expected = model(x)
-        factors = fold(model, IMAGE)
-        torch.testing.assert_close(model(x), expected, atol=1e-5, rtol=1e-4)
-    assert factors.keys() == before.keys()
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
-    assert any((factor < 0).any() for factor in factors.values())
-    for name, factor in factors.items():
-        weight = model.get_submodule(name).weight
-        after = WeightQuantizer(8, weight).integers(weight)
-        signed = before[name] * factor.sign().view(-1, 1, 1, 1).to(torch.int8)
-        assert int((after - signed).abs().max()) <= 1  # a half may fall the other way
-        assert float((after != signed).float().mean()) < 1e-2
-
-
-class Untidy(nn.Module):
-    """Batch norms that do not fold: after a sum, after a layer that is used twice, on their own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two, self.three = (nn.Conv2d(2, 2, 1) for _ in range(3))
-        self.a, self.b, self.c = (nn.BatchNorm2d(2) for _ in range(3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.one(x)
-        return self.a(y) + y + self.b(self.two(x) + x) + self.c(self.three(x))
-
-
-def test_only_a_norm_that_alone_takes_a_layers_output_is_folded() -> None:
-    model = Untidy().eval()
-    with torch.no_grad():
-        expected = model(images())
-        assert list(fold(model, IMAGE)) == ["three"]
-        torch.testing.assert_close(model(images()), expected)
 
 
 def test_reestimated_statistics_are_the_plain_mean_over_the_batches() -> None:
