@@ -193,7 +193,7 @@ def test_a_full_disk_ends_the_search_and_costs_no_trial(tmp_path: Path) -> None:
     search = tiny_search(tmp_path, target={"full": str(tmp_path / "full")}, trials=4)
     run_search(replace(search, trials=2))
     (tmp_path / "full").touch()
-    with pytest.raises(UserError, match="The machine let a trial down: OSError.*No space left"):
+    with pytest.raises(UserError, match=r"The machine let a trial down: OSError.*No space left"):
         run_search(search)
     (tmp_path / "full").unlink()
     assert states(run_search(search)) == ["complete"] * 4
