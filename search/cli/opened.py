@@ -65,5 +65,6 @@ def open_study(text: str | None) -> Opened:
 
     folder = studies.find(text)
     settings = compose.read(folder)
-    here = replace(settings, output_dir=str(folder.parent))
-    return Opened(folder, here)
+    whole = folder.resolve()  # a folder that was moved or renamed is read where it now lies
+    own = settings.storage or f"sqlite:///{whole / 'study.db'}"
+    return Opened(folder, replace(settings, output_dir=str(whole.parent), storage=own))
