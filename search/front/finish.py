@@ -5,14 +5,14 @@ May be run again at any time; whatever is already measured is not measured again
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.front import front_files
 from search.front.front import Front, find
 from search.front.front_files import Validation
-from search.front.next_steps import next_steps, shown
+from search.front.next_steps import Step, next_steps, shown
 from search.front.rows_table import front_table
 from search.front.validate import FILES, Evaluates, reference_trial, validate
 from search.study.ledger import StudyRows
@@ -29,16 +29,22 @@ def finish(
     evaluator: Callable[[], Evaluates],
     *,
     remeasure: bool = False,
+    tracking: bool = True,
+    tidy: bool = True,
     console: Console,
 ) -> Front:
-    """The front with everything that is made of it; the evaluator is asked for if needed."""
+    """The front with everything that is made of it; the evaluator is asked for if needed.
+
+    Tidying drops files that are not the front's; not to be done beside a search that needs them.
+    """
     front = find(rows)
     validation = _validated(rows, front, folder, evaluator, remeasure, console)
     front_files.write(folder, rows, front, validation)
     picture.write(folder / "front.png", rows, front, validation)
     report.write(rows, folder, front, validation)
-    _drop_dominated(rows, front, folder)
-    _tell(rows, front, validation, folder, console)
+    if tidy:
+        _drop_dominated(rows, front, folder)
+    _tell(rows, front, validation, next_steps(front, folder, tracking), folder, console)
     return front
 
 
@@ -78,7 +84,12 @@ def _drop_dominated(rows: StudyRows, front: Front, folder: Path) -> None:
 
 
 def _tell(
-    rows: StudyRows, front: Front, validation: Validation, folder: Path, console: Console
+    rows: StudyRows,
+    front: Front,
+    validation: Validation,
+    steps: Sequence[Step],
+    folder: Path,
+    console: Console,
 ) -> None:
     if not front.members:
         console.print("No trial is complete, so there is no front.", markup=False)
@@ -93,7 +104,6 @@ def _tell(
         "",
         "Next:",
     ]
-    steps = next_steps(front, folder)
     width = max(len(command) for _, command in steps)
     lines += [f"  {command:<{width}}  {what}" for what, command in steps]
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)

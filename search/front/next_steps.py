@@ -13,14 +13,16 @@ from search.study.ledger import StudyRows
 Step = tuple[str, str]  # what it does, the command
 
 
-def next_steps(front: Front, folder: Path) -> list[Step]:
-    """Look, export, check: the three commands after a search."""
+def next_steps(front: Front, folder: Path, tracking: bool = True) -> list[Step]:
+    """Look, export, compare: the three commands after a search; check, where nothing tracked it."""
     where = shown(folder)
     trial = f" --trial {front.knee.number}" if front.knee else ""
     return [
         ("open the report", f"{_opener()} {where}/report.html"),
         ("export a member, with its card", f"paredown export {where}{trial}"),
-        ("compare trials in MLflow", f"paredown ui {where}"),
+        ("compare trials in MLflow", f"paredown ui {where}")
+        if tracking
+        else ("measure the exported files again", f"paredown verify {where}"),
     ]
 
 

@@ -123,13 +123,21 @@ def size(file: Path) -> int:
 
 
 def artifact_file(row: TrialRow, folder: Path, evaluator: Evaluates) -> Path:
-    """A trial's deployable file, built again from its policy where it is gone."""
+    """A trial's deployable file, built again from its policy where it is gone or not whole."""
     file = folder / (row.artifact or f"{FILES}/{row.number}{evaluator.target.suffix}")
-    if not file.exists():
+    if not _whole(file, row):
         file.parent.mkdir(parents=True, exist_ok=True)
         policy = policy_yaml.load(row.policy or "", source=f"the policy of trial {row.number}")
         evaluator.evaluate(policy, file)
     return file
+
+
+def _whole(file: Path, row: TrialRow) -> bool:
+    """Whether the file is there, as large as it was when it was measured."""
+    if not file.exists():
+        return False
+    values = row.measurement.values if row.measurement else ()
+    return all(size(file) == value.value for value in values if value.metric == SIZE)
 
 
 def reference_file(rows: StudyRows, folder: Path, evaluator: Evaluates) -> Path:

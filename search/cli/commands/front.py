@@ -28,6 +28,8 @@ def run(given: argparse.Namespace) -> int:
         study.folder,
         study.evaluator,
         remeasure=given.remeasure,
+        tracking=study.settings.tracking.enabled,
+        tidy=False,  # a search may be running
         console=Console(),
     )
     return 0

@@ -276,3 +276,30 @@ def test_verify_says_in_one_sentence_that_a_record_is_not_one(done: Done) -> Non
         (out / "metrics.json").write_text(json.dumps(broken))
         with pytest.raises(UserError, match=r"metrics\.json cannot be read"):
             exports.verify(done.rows, done.folder, done.task, done.target)
+
+
+def test_a_truncated_file_is_built_again_before_it_is_handed_over(done: Done) -> None:
+    done.finish()
+    row = find(done.rows).knee
+    file = done.folder / row.artifact
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    out = exports.export(done.rows, done.folder, None, done.task, done.target)
+    assert (out / "model.onnx").read_bytes() == whole
+
+
+def test_nothing_is_dropped_beside_a_running_search(done: Done) -> None:
+    timed_against = done.folder / "trials" / "reference.onnx"
+    timed_against.write_bytes((done.folder / "trials" / "0.onnx").read_bytes())
+    before = set((done.folder / "trials").iterdir())
+    done.finish(tidy=False)
+    assert set((done.folder / "trials").iterdir()) == before
+    done.finish()
+    assert not timed_against.exists()
+
+
+def test_without_tracking_the_next_step_is_to_verify(done: Done) -> None:
+    assert "paredown ui" in done.finish()
+    told = done.finish(tracking=False)
+    assert "paredown ui" not in told
+    assert "paredown verify" in told
