@@ -7,6 +7,7 @@ follows the reader's light or dark setting and fits a phone.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -230,9 +231,15 @@ def _config(folder: Path) -> tuple[str, Mapping[str, Any]]:
     path = folder / "config.yaml"
     if not path.exists():
         return "", {}
-    text = path.read_text(encoding="utf-8")
+    text = without_passwords(path.read_text(encoding="utf-8"))
     found = yaml.safe_load(text)
     return text, found if isinstance(found, Mapping) else {}
+
+
+def without_passwords(text: str) -> str:
+    """The text, with *** for the passwords in its URLs."""
+    text = re.sub(r"(://[^\s:/@]*):\S*@", r"\1:***@", text)
+    return re.sub(r"(?i)([?&](?:password|passwd|token)=)[^\s&'\"]+", r"\1***", text)
 
 
 def _json(content: Any) -> str:

@@ -137,3 +137,17 @@ def test_small_studies_have_a_report_too(rows: StudyRows, tmp_path: Path) -> Non
         rows = replace(rows, trials=short)
     page = report.write(rows, tmp_path, validation=Validation()).read_text()
     assert "</html>" in page
+
+
+def test_the_page_tells_no_passwords(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "storage: postgresql+psycopg2://me:s3cr@t/1@db.example:5432/studies\n"
+        "tracking: {uri: 'https://me:s3cr:et@mlflow.example/?token=s3cret'}\n"
+        "words: ['storage=postgresql://db/studies?user=me&password=s3cret']\n"
+        "output_dir: kept/at:home\n"
+    )
+    page = report.write(ROWS, tmp_path, FRONT, VALIDATION).read_text()
+    assert "s3cr" not in page
+    assert "postgresql+psycopg2://me:***@db.example:5432/studies" in page
+    assert "https://me:***@mlflow.example/" in page
+    assert "kept/at:home" in page
