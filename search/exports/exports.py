@@ -54,27 +54,22 @@ def apply_policy(policy: Path, task: Task, target: Target, out: Path) -> Path:
     package.refuse_foreign(out)
     evaluator = _evaluator(task, target)
     check(expand(read, evaluator.structure), evaluator.structure)  # before anything is written
-    file = out / f"model{target.suffix}"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    base = out / f"reference{target.suffix}"
-    try:
-        evaluation = evaluator.evaluate(read, file)
+    with package.workshop(out) as folder:
+        evaluation = evaluator.evaluate(read, folder / f"model{target.suffix}")
+        base = evaluator.reference(folder).path
         own, timing = target.compare(base, [base, evaluation.artifact])
-        reference = exported(evaluator, base, own)
-    finally:
-        base.unlink(missing_ok=True)
-    made = Package(
-        task=task.name,
-        target=target.name,
-        study=None,
-        trial=None,
-        policy=read,
-        search=evaluation.measurement,
-        exported=exported(evaluator, evaluation.artifact, timing),
-        reference=reference,
-        record=evaluation.record,
-    )
-    return package.write(out, evaluation.artifact, made)
+        made = Package(
+            task=task.name,
+            target=target.name,
+            study=None,
+            trial=None,
+            policy=read,
+            search=evaluation.measurement,
+            exported=exported(evaluator, evaluation.artifact, timing),
+            reference=exported(evaluator, base, own),
+            record=evaluation.record,
+        )
+        return package.write(out, evaluation.artifact, made)
 
 
 def _chosen(rows: StudyRows, front: Front, trial: int | None) -> TrialRow:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from compressors import policy_yaml
@@ -78,7 +80,35 @@ def _metrics(package: Package, model: Path) -> dict[str, Any]:
 
 def refuse_foreign(out: Path) -> None:
     """Never write over what no export wrote."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; choose a folder to write into.")
-    if out.is_dir() and any(out.iterdir()) and not (out / METRICS).exists():
-        raise UserError(f"{out} holds files that no export wrote; choose an empty folder.")
+    with _writable(out):
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out} is a file; choose a folder to write into.")
+        if out.is_dir() and any(out.iterdir()) and not _is_export(out):
+            raise UserError(f"{out} holds files that no export wrote; choose an empty folder.")
+
+
+@contextmanager
+def workshop(out: Path) -> Iterator[Path]:
+    """A folder to build in, gone afterwards; inside `out`, which is thus known to take files."""
+    with _writable(out):
+        out.mkdir(parents=True, exist_ok=True)
+        folder = TemporaryDirectory(dir=out, prefix=".")
+    with folder as name:
+        yield Path(name)
+
+
+def _is_export(out: Path) -> bool:
+    try:
+        content = json.loads((out / METRICS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError, ValueError):
+        return False
+    return isinstance(content, dict) and content.keys() >= {"version", "policy_id", "sha256"}
+
+
+@contextmanager
+def _writable(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"Cannot write {out}: {reason}; choose a folder you can write.") from error

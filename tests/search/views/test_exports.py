@@ -303,3 +303,23 @@ def test_without_tracking_the_next_step_is_to_verify(done: Done) -> None:
     told = done.finish(tracking=False)
     assert "paredown ui" not in told
     assert "paredown verify" in told
+
+
+def test_applying_again_leaves_what_lies_beside_the_model(done: Done, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(done.rows.trials[1].policy)
+    out = exports.apply_policy(policy, done.task, done.target, tmp_path / "out")
+    (out / "reference.onnx").write_text("mine")
+    exports.apply_policy(policy, done.task, done.target, out)
+    assert (out / "reference.onnx").read_text() == "mine"
+    (out / "metrics.json").write_text('{"loss": 1.0}')
+    with pytest.raises(UserError, match="choose an empty folder"):
+        exports.apply_policy(policy, done.task, done.target, out)
+    assert (out / "metrics.json").read_text() == '{"loss": 1.0}'
+
+
+def test_a_place_below_a_file_cannot_be_written(done: Done, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(done.rows.trials[1].policy)
+    with pytest.raises(UserError, match=r"Cannot write .*sub: Not a directory"):
+        exports.apply_policy(policy, done.task, done.target, policy / "sub")
