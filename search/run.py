@@ -160,7 +160,13 @@ def _trackers(settings: Settings, console: Console) -> list[Any]:
 def _finish(rows: StudyRows, settings: Settings, evaluator: Evaluator, console: Console) -> None:
     from search.front.finish import finish
 
-    finish(rows, settings.folder, lambda: evaluator, console=console)
+    finish(
+        rows,
+        settings.folder,
+        lambda: evaluator,
+        console=console,
+        tracking=settings.tracking.enabled,
+    )
     if settings.tracking.enabled:
         from search.tracking.listener import log_front
 

@@ -39,14 +39,25 @@ def reproduce(rows: StudyRows, front: Front, folder: Path, config: Mapping[str, 
         ),
         (
             "A policy on a newer checkpoint of the same network",
-            f"paredown apply {policy} task={rows.task} target={rows.target}",
+            apply_command(policy, rows, config),
         ),
         ("Do the exported files keep their promise?", f"paredown verify {where}"),
     ]
 
 
+def apply_command(policy: str, rows: StudyRows, config: Mapping[str, Any]) -> str:
+    """The words of the search give the same task and target to `apply`."""
+    words = _at(config, "words")
+    if words is None:
+        words = [f"task={rows.task}", f"target={rows.target}"]
+    return shlex.join(["paredown", "apply", policy, *words])
+
+
 def search_command(rows: StudyRows, config: Mapping[str, Any]) -> str:
     """The search's command, as far as the configuration tells it."""
+    words = _at(config, "words")
+    if words is not None:
+        return shlex.join(["paredown", "search", *words])
     chosen = {
         "task": rows.task,
         "target": rows.target,
