@@ -129,6 +129,14 @@ def _files(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def trained() -> None:
+    """The model is there, so that nothing but the sentence is said."""
+    from evaluation.tasks.digits_mlp import DigitsMLP
+
+    DigitsMLP().model()
+
+
 @pytest.mark.parametrize("case", SEARCH)
 def test_a_bad_search(case: str, refused: Refused, folder: Path) -> None:
     words, expected = SEARCH[case]

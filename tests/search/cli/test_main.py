@@ -99,14 +99,15 @@ def test_a_multirun_with_a_wrong_job_runs_none(tmp_path: Path, paredown: Paredow
 def test_ctrl_c_ends_cleanly_and_the_same_command_continues(
     tmp_path: Path, paredown: Paredown
 ) -> None:
-    words = ["search", "experiment=smoke", "budget.trials=16", "tracking=none"]
+    words = ["search", "experiment=smoke", "budget.trials=8", "tracking=none"]
+    words.append("space.recovery.epochs=[0,60]")  # long enough to be stopped on the way
     command = [str(Path(sys.executable).parent / "paredown"), *words]
     search = subprocess.Popen(
         command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert search.stdout is not None
     for line in search.stdout:
-        if line.startswith("[1/16]"):
+        if line.startswith("[1/8]"):
             os.kill(search.pid, signal.SIGINT)
             break
     _, said = search.communicate(timeout=60)
@@ -114,4 +115,4 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_continues(
     assert said.strip() == "paredown: stopped; the same command continues."
     done = paredown(*words)
     assert done.returncode == 0, done.stderr
-    assert "[16/16]" in done.stdout
+    assert "[8/8]" in done.stdout
