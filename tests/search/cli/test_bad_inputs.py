@@ -134,7 +134,7 @@ def trained() -> None:
     """The model is there, so that nothing but the sentence is said."""
     from evaluation.tasks.digits_mlp import DigitsMLP
 
-    DigitsMLP().model()
+    DigitsMLP(epochs=1).model()
 
 
 @pytest.mark.parametrize("case", SEARCH)
