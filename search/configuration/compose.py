@@ -50,9 +50,9 @@ def check_nodes(settings: Settings, nodes: Sequence[str] = NODES) -> None:
 
 
 def write(settings: Settings, folder: Path) -> None:
-    """Write config.yaml into the study's folder."""
+    """Write config.yaml into the study's folder; for its owner alone, as a URL may hold a key."""
     text = yaml.safe_dump(settings.to_plain(), sort_keys=False, allow_unicode=True)
-    atomic.write_text(folder / CONFIG, text)
+    atomic.write_text(folder / CONFIG, text).chmod(0o600)
 
 
 def read(folder: Path) -> Settings:

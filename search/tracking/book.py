@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.atomic import replacing
+from search.configuration.secrets import without_passwords
 from search.front.front import Front
 from search.study.ledger import StudyRows, TrialRow
 from search.tracking.marks import artifacts, digest, identifier, sqlite_file
@@ -97,6 +98,9 @@ class Book:
         for path in paths:
             if path.is_dir():
                 self._client.log_artifacts(self.parent, str(path), path.name)
+            elif path.suffix == ".yaml":
+                told = without_passwords(path.read_text(encoding="utf-8"))
+                self._client.log_text(self.parent, told, path.name)
             else:
                 self._client.log_artifact(self.parent, str(path))
         self._client.set_tag(self.parent, "artifacts", content)

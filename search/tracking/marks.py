@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from search.atomic import write_text
+from search.configuration.secrets import without_passwords
 
 NAME = "tracking.json"
 ARTIFACTS = ("front.json", "front.csv", "front.png", "report.html", "config.yaml", "policies")
@@ -31,13 +32,14 @@ def mark(folder: Path, uri: str, **held: Any) -> None:
     """Note what a store holds."""
     content = _read(folder)
     stores = content.setdefault("stores", {})
-    stores[uri] = {**stores.get(uri, {}), **held}
+    store = without_passwords(uri)
+    stores[store] = {**stores.get(store, {}), **held}
     _write(folder, content)
 
 
 def marked(folder: Path, uri: str, **held: Any) -> bool:
     """Whether a store was noted to hold exactly this."""
-    known = _read(folder).get("stores", {}).get(uri, {})
+    known = _read(folder).get("stores", {}).get(without_passwords(uri), {})
     return all(known.get(name) == value for name, value in held.items()) and _stands(uri)
 
 

@@ -7,7 +7,6 @@ follows the reader's light or dark setting and fits a phone.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -18,6 +17,7 @@ import yaml
 
 from evaluation.measurement import Measurement, Metric, Value
 from search.atomic import write_text
+from search.configuration.secrets import without_passwords
 from search.front.front import Front, find, history, told
 from search.front.front_files import Validation, read_validation
 from search.front.next_steps import reproduce
@@ -234,12 +234,6 @@ def _config(folder: Path) -> tuple[str, Mapping[str, Any]]:
     text = without_passwords(path.read_text(encoding="utf-8"))
     found = yaml.safe_load(text)
     return text, found if isinstance(found, Mapping) else {}
-
-
-def without_passwords(text: str) -> str:
-    """The text, with *** for the passwords in its URLs."""
-    text = re.sub(r"(://[^\s:/@]*):\S*@", r"\1:***@", text)
-    return re.sub(r"(?i)([?&](?:password|passwd|token)=)[^\s&'\"]+", r"\1***", text)
 
 
 def _json(content: Any) -> str:

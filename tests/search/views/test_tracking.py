@@ -266,3 +266,14 @@ def runs_or_none(uri: str) -> list:
 
     found = MlflowClient(tracking_uri=uri).get_experiment_by_name("paredown")
     return runs(uri) if found else []
+
+
+def test_no_password_reaches_the_store(tmp_path: Path, uri: str) -> None:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    secret = "storage: postgresql://user:secret@host/studies\n"
+    (folder / "config.yaml").write_text(secret)
+    sync(ROWS, folder, uri)
+    texts = [path.read_text() for path in tmp_path.rglob("config.yaml") if path.parent != folder]
+    assert texts == ["storage: postgresql://user:***@host/studies\n"]
+    assert (folder / "config.yaml").read_text() == secret
