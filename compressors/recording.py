@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from torch import nn
 
 from compressors.modules import channels, parameter_count
-from compressors.policy import Policy
-from compressors.policy_yaml import policy_id
-from compressors.quantize import QuantizedLayer
+from compressors.policies.policy import Policy
+from compressors.policies.policy_yaml import policy_id
+from compressors.quantization.layers import QuantizedLayer
 from compressors.record import LayerRecord, Record, RecoveryRecord
-from compressors.structure import Layer, Structure
+from compressors.structures.structure import Layer, Structure
 
 
 def record_of(

@@ -16,23 +16,23 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from compressors.batchnorm import reestimate
 from compressors.data import Batch, Data
-from compressors.depth import remove_blocks
 from compressors.errors import UserError
-from compressors.inspection import inspect_model
 from compressors.layout import fast_layout
-from compressors.lowrank import factorise_layers
+from compressors.lowrank.factorise import factorise_layers
 from compressors.modules import device_of, parameter_count
-from compressors.policy import Policy, Quantize
-from compressors.policy_rules import check, expand
-from compressors.prune import prune_channels
-from compressors.quantize import calibrate, insert
+from compressors.policies.policy import Policy, Quantize
+from compressors.policies.policy_rules import check, expand
+from compressors.pruning.channels import prune_channels
+from compressors.pruning.depth import remove_blocks
+from compressors.quantization.layers import calibrate, insert
 from compressors.record import CompressedModel, Record, RecoveryRecord
 from compressors.recording import record_of
-from compressors.recovery import recover
-from compressors.structure import Structure
-from compressors.teacher import Teacher
+from compressors.recovery.batchnorm import reestimate
+from compressors.recovery.recovery import recover
+from compressors.recovery.teacher import Teacher
+from compressors.structures.inspection import inspect_model
+from compressors.structures.structure import Structure
 
 
 def apply(model: nn.Module, policy: Policy, data: Data) -> CompressedModel:

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from compressors.data import Split
-from compressors.policy import Policy
-from compressors.quantize import strip
+from compressors.policies.policy import Policy
+from compressors.quantization.layers import strip
 from compressors.record import CompressedModel
 from compressors.stack import Stack
-from compressors.structure import Structure
+from compressors.structures.structure import Structure
 from evaluation import quiet
 from evaluation.costs import macs, parameters
 from evaluation.measurement import MACS, PARAMETERS, SIZE, Measurement, Value

@@ -15,7 +15,7 @@ from onnx import NodeProto, TensorProto, helper
 from torch import nn
 
 from compressors.data import Data
-from compressors.quantize import LayerQuantization, describe, strip
+from compressors.quantization.layers import LayerQuantization, describe, strip
 from compressors.record import CompressedModel
 from evaluation.targets.onnx_export import Factors, export
 from evaluation.targets.onnx_graph import Array, Graph, to_model

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressors import policy_yaml
 from compressors.errors import UserError
-from compressors.policy import Policy
+from compressors.policies import policy_yaml
+from compressors.policies.policy import Policy
 from evaluation.measurement import Measurement, Metric
 from search.atomic import write_text
 from search.driver.interrupts import uninterrupted

@@ -15,8 +15,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressors import policy_yaml
 from compressors.errors import UserError
+from compressors.policies import policy_yaml
 from search.driver.trial_job import REFERENCE_JOB, Broken, Job, JobOutcome, WorkerSpec
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compressors import policy_yaml
 from compressors.errors import UserError, choices
-from compressors.policy_rules import check, expand
+from compressors.policies import policy_yaml
+from compressors.policies.policy_rules import check, expand
 from evaluation.measurement import Measurement
 from evaluation.target import Target
 from evaluation.task import Task

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from compressors import policy_yaml
-from compressors.policy import Recovery
+from compressors.policies import policy_yaml
+from compressors.policies.policy import Recovery
 from evaluation.measurement import Measurement, Value
 from search.views.figures import points, spread_words, times, title
 

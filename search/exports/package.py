@@ -14,9 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from compressors import policy_yaml
 from compressors.errors import UserError
-from compressors.policy import Policy
+from compressors.policies import policy_yaml
+from compressors.policies.policy import Policy
 from evaluation.measurement import Measurement
 from search.atomic import copy, write_text
 from search.front.front_files import values_json

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from compressors import policy_yaml
-from compressors.policy import Policy
-from compressors.structure import Structure
+from compressors.policies import policy_yaml
+from compressors.policies.policy import Policy
+from compressors.structures.structure import Structure
 from evaluation.measurement import LATENCY, SIZE, Measurement, Metric, Value
 from evaluation.target import Artifact, Timing
 from search.front.front import Front

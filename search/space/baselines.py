@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compressors.policy import Policy
+from compressors.policies.policy import Policy
 from search.space.knobs import Choices, Knob, KnobKind
 from search.space.options import FLOAT, Choice
 from search.space.precision import parse_precision

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from compressors.errors import UserError, choices
-from compressors.policy import LowRank, Prune, Recovery
-from compressors.policy_rules import full_rank, kept_channels, rank_of
-from compressors.structure import Layer, Structure
+from compressors.policies.policy import LowRank, Prune, Recovery
+from compressors.policies.policy_rules import full_rank, kept_channels, rank_of
+from compressors.structures.structure import Layer, Structure
 from evaluation.target import Capability
 from search.space.knobs import Choices, Knob, KnobKind, Range
 from search.space.options import FLOAT, Choice, RecoveryOptions, SpaceOptions, StepOptions

@@ -16,8 +16,8 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 
 from compressors.errors import UserError
-from compressors.policy import LayerPolicy, LowRank, Policy, Prune, Quantize, Recovery
-from compressors.structure import Structure
+from compressors.policies.policy import LayerPolicy, LowRank, Policy, Prune, Quantize, Recovery
+from compressors.structures.structure import Structure
 from search.space.knobs import Choices, Knob, KnobKind, Range
 from search.space.options import FLOAT, Choice
 from search.space.precision import parse_precision

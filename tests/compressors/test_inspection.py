@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressors.inspection import inspect_model
-from compressors.structure import Structure
+from compressors.structures.inspection import inspect_model
+from compressors.structures.structure import Structure
 from tests.compressors.tiny import Block, Dense, Residual, seeded
 
 IMAGE = (torch.zeros(1, 2, 8, 8),)

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from compressors.depth import remove_blocks
-from compressors.inspection import inspect_model
-from compressors.lowrank import factorise, factorise_layers
+from compressors.lowrank.factorise import factorise, factorise_layers
 from compressors.modules import layer_kind
-from compressors.policy import LowRank, Quantize
-from compressors.quantize import QuantizedLayer, describe, insert
+from compressors.policies.policy import LowRank, Quantize
+from compressors.pruning.depth import remove_blocks
+from compressors.quantization.layers import QuantizedLayer, describe, insert
+from compressors.structures.inspection import inspect_model
 
 
 def test_torchs_transformer_layer_calls_its_compressed_layers() -> None:

@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from compressors.data import Batch, Split
 from compressors.errors import PolicyError, UserError
 from compressors.layout import fast_layout
-from compressors.policy import LayerPolicy, Policy, Prune, Quantize, Recovery
-from compressors.quantize import describe
-from compressors.recovery import RecoveryDiverged, distillation
+from compressors.policies.policy import LayerPolicy, Policy, Prune, Quantize, Recovery
+from compressors.quantization.layers import describe
+from compressors.recovery.recovery import RecoveryDiverged, distillation
+from compressors.recovery.teacher import Teacher
 from compressors.stack import Stack, apply
-from compressors.teacher import Teacher
 from tests.compressors.tiny import Dense, Images, Residual, accuracy, seeded, trained
 
 HALF_INT4 = LayerPolicy("*", Prune(0.5), quantize=Quantize(4, 8))

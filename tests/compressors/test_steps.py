@@ -10,13 +10,13 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from compressors.batchnorm import reestimate
-from compressors.lowrank import factorise, factorise_layers
-from compressors.policy import LayerPolicy, LowRank, Policy, Prune, Quantize
-from compressors.prune import prune_channels
-from compressors.quantize import calibrate, describe, insert, strip
-from compressors.quantizers import InputQuantizer, WeightQuantizer, round_to_grid
-from compressors.ranges import fit_weights
+from compressors.lowrank.factorise import factorise, factorise_layers
+from compressors.policies.policy import LayerPolicy, LowRank, Policy, Prune, Quantize
+from compressors.pruning.channels import prune_channels
+from compressors.quantization.layers import calibrate, describe, insert, strip
+from compressors.quantization.quantizers import InputQuantizer, WeightQuantizer, round_to_grid
+from compressors.quantization.ranges import fit_weights
+from compressors.recovery.batchnorm import reestimate
 from compressors.stack import Stack
 from tests.compressors.tiny import Images, Residual, seeded
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from compressors.policy import LayerPolicy, LowRank, Policy, Prune, Quantize, Recovery
-from compressors.policy_yaml import policy_id
-from compressors.quantize import describe
+from compressors.policies.policy import LayerPolicy, LowRank, Policy, Prune, Quantize, Recovery
+from compressors.policies.policy_yaml import policy_id
+from compressors.quantization.layers import describe
 from compressors.record import CompressedModel
 from compressors.stack import Stack
 from tests.compressors.tiny import Dense, Images, Residual, seeded

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from compressors import policy_yaml
-from compressors.policy_rules import expand
+from compressors.policies import policy_yaml
+from compressors.policies.policy_rules import expand
 from search.configuration.compose import compose
 from tests.conftest import Paredown
 
@@ -51,7 +51,7 @@ def test_every_script_is_there_and_its_words_compose(words: list[str]) -> None:
 
 
 def test_the_policy_fits_the_default_model() -> None:
-    from compressors.inspection import inspect_model
+    from compressors.structures.inspection import inspect_model
     from evaluation.tasks.digits_resnet20 import DigitsResNet20
     from evaluation.tasks.resnet import ResNet20
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compressors.data import Batch, Split
-from compressors.policy import LayerPolicy, LowRank, Policy, Quantize
+from compressors.policies.policy import LayerPolicy, LowRank, Policy, Quantize
 from compressors.record import CompressedModel
 from compressors.stack import apply
 from evaluation.targets.ort_cpu import OrtCpu
@@ -175,7 +175,7 @@ def test_both_halves_of_a_factorised_layer_are_integers(tmp_path: Path) -> None:
 
 def test_integers_in_the_file_are_those_of_the_simulation(tmp_path: Path) -> None:
     """Read back from the file; where a batch norm's factor is negative the sign turns."""
-    from compressors.quantize import describe
+    from compressors.quantization.layers import describe
 
     path = tmp_path / "m.onnx"
     compressed = lowered(TinyTask(), path)

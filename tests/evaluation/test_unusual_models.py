@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressors.policy import Policy
+from compressors.policies.policy import Policy
 from compressors.stack import apply
 from evaluation.targets.ort_cpu import OrtCpu
 from evaluation.targets.ort_session import open_file

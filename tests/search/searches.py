@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from compressors.inspection import inspect_model
+from compressors.structures.inspection import inspect_model
 from evaluation.measurement import ERROR
 from search.driver.driver import Search
 from search.driver.trial_job import WorkerSpec

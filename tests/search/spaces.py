@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressors.structure import Block, ChannelGroup, Layer, Structure
+from compressors.structures.structure import Block, ChannelGroup, Layer, Structure
 from evaluation.target import FLOAT, INT8, Capability
 
 

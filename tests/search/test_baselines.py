@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from compressors.policy import Policy
+from compressors.policies.policy import Policy
 from search.space.baselines import baselines
 from search.space.building import build_space
 from search.space.options import RecoveryOptions, SpaceOptions, StepOptions

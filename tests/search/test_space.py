@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compressors.errors import UserError
-from compressors.policy import LayerPolicy, Policy, Quantize, Recovery
+from compressors.policies.policy import LayerPolicy, Policy, Quantize, Recovery
 from evaluation.target import FLOAT, INT8, Capability, Precision
 from search.space.building import build_space
 from search.space.knobs import Choices

@@ -26,7 +26,7 @@ def run(given: argparse.Namespace) -> int:
     settings = compose(given.overrides, given.config_dir)
     if not given.policy.is_file():
         raise UserError(f"There is no policy file '{given.policy}'.")
-    from compressors import policy_yaml
+    from compressors.policies import policy_yaml
 
     policy_yaml.read(given.policy)  # before a model is built for it
     from search.exports.exports import apply_policy

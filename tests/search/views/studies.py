@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from datetime import datetime, timedelta
 
-from compressors import policy_yaml
-from compressors.policy import LayerPolicy, LowRank, Policy, Prune, Quantize, Recovery
+from compressors.policies import policy_yaml
+from compressors.policies.policy import LayerPolicy, LowRank, Policy, Prune, Quantize, Recovery
 from evaluation.measurement import COSTS, ERROR, LATENCY, SIZE, Measurement, Metric, Value
 from search.front.front_files import Validation
 from search.front.validate import SPEEDUP

@@ -14,9 +14,9 @@ import pytest
 from onnx import numpy_helper
 from rich.console import Console
 
-from compressors import policy_yaml
 from compressors.errors import UserError
-from compressors.policy import LayerPolicy, LowRank, Policy, Quantize, Recovery
+from compressors.policies import policy_yaml
+from compressors.policies.policy import LayerPolicy, LowRank, Policy, Quantize, Recovery
 from evaluation.evaluator import Evaluator
 from evaluation.targets.ort_cpu import OrtCpu
 from evaluation.tasks.digits_mlp import DigitsMLP

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from compressors import policy_yaml
 from compressors.errors import UserError
+from compressors.policies import policy_yaml
 from search.atomic import replacing, write_text
 from search.front import front, front_files
 from search.front.front_files import Validation

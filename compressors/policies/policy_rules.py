@@ -12,8 +12,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from compressors.errors import PolicyError, choices, unknown
-from compressors.policy import LayerPolicy, LowRank, Policy, Prune
-from compressors.structure import Block, Layer, Structure
+from compressors.policies.policy import LayerPolicy, LowRank, Policy, Prune
+from compressors.structures.structure import Block, Layer, Structure
 
 STEPS = ("prune", "lowrank", "quantize")
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import yaml
 
 from compressors.errors import PolicyError, unknown
-from compressors.policy import LayerPolicy, LowRank, Policy, Prune, Quantize, Recovery
+from compressors.policies.policy import LayerPolicy, LowRank, Policy, Prune, Quantize, Recovery
 
 FLOAT = "float"
 _TAG = "tag:yaml.org,2002:"

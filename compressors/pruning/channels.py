@@ -12,10 +12,10 @@ import torch
 import torch_pruning as tp  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from compressors.channel_groups import dependency_graph, group_of
 from compressors.modules import channels
-from compressors.policy import Criterion, Prune
-from compressors.policy_rules import kept_channels
+from compressors.policies.policy import Criterion, Prune
+from compressors.policies.policy_rules import kept_channels
+from compressors.structures.channel_groups import dependency_graph, group_of
 
 _NORMS: dict[Criterion, int] = {"l1": 1, "l2": 2}
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from compressors.modules import keep_calls, replace
-from compressors.policy import LowRank
-from compressors.policy_rules import rank_of
+from compressors.policies.policy import LowRank
+from compressors.policies.policy_rules import rank_of
 
 
 def factorise_layers(

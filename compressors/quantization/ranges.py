@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from compressors.data import Batch
 from compressors.modules import device_of, eval_mode, moved
-from compressors.policy import Ranges
-from compressors.quantizers import InputQuantizer, WeightQuantizer
+from compressors.policies.policy import Ranges
+from compressors.quantization.quantizers import InputQuantizer, WeightQuantizer
 
 OUTSIDE = 1e-3  # the share that percentile leaves out
 SHARES = tuple(i / 40 for i in range(8, 41))  # of the full range, that mse tries

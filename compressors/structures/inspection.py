@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from compressors.channel_groups import channel_groups
 from compressors.modules import channels, layer_kind, parameter_count
-from compressors.structure import Block, Layer, Structure
-from compressors.tracing import Call, Trace, tensors_in, trace
+from compressors.structures.channel_groups import channel_groups
+from compressors.structures.structure import Block, Layer, Structure
+from compressors.structures.tracing import Call, Trace, tensors_in, trace
 
 
 def inspect_model(model: nn.Module, example_args: tuple[Tensor, ...]) -> Structure:

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from compressors.data import Batch
 from compressors.modules import keep_calls, replace
-from compressors.policy import Quantize
-from compressors.quantizers import InputQuantizer, WeightQuantizer
-from compressors.ranges import Watched, fit_activations, fit_weights
+from compressors.policies.policy import Quantize
+from compressors.quantization.quantizers import InputQuantizer, WeightQuantizer
+from compressors.quantization.ranges import Watched, fit_activations, fit_weights
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import torch_pruning as tp  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from compressors.modules import channels, device_of, eval_mode, moved
-from compressors.structure import ChannelGroup
-from compressors.tracing import tensors_in
+from compressors.structures.structure import ChannelGroup
+from compressors.structures.tracing import tensors_in
 
 # What Torch-Pruning, and a pruned copy's own code, raise where a model is beyond them.
 _BEYOND = (

@@ -19,9 +19,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from compressors.data import Batch, Data
 from compressors.errors import UserError
 from compressors.modules import device_of, moved
-from compressors.policy import Recovery
+from compressors.policies.policy import Recovery
 from compressors.record import RecoveryRecord
-from compressors.teacher import Teacher
+from compressors.recovery.teacher import Teacher
 
 WEIGHT_DECAY = 1e-2  # AdamW's; SGD takes 1e-4
 SEEDS = 100_003  # an epoch's shuffling seed is the policy's times this, plus the epoch

@@ -1,0 +1,1 @@
+"""What calibration data says of a model, and a cache of it by content."""

@@ -1,0 +1,1 @@
+"""Taking away: blocks, channels, attention heads and single weights; knows nothing of bits."""

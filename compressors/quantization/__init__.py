@@ -1,0 +1,1 @@
+"""Fewer bits, simulated: number formats, ranges, rounding, and the layers that hold them."""

@@ -1,0 +1,1 @@
+"""Training after the cuts: distillation from a teacher, through the rounding."""
