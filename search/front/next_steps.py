@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,35 +47,19 @@ def reproduce(rows: StudyRows, front: Front, folder: Path, config: Mapping[str, 
 
 def apply_command(policy: str, rows: StudyRows, config: Mapping[str, Any]) -> str:
     """The words of the search give the same task and target to `apply`."""
-    words = _at(config, "words")
-    if words is None:
-        words = [f"task={rows.task}", f"target={rows.target}"]
-    return shlex.join(["paredown", "apply", policy, *words])
+    return shlex.join(["paredown", "apply", policy, *_words(rows, config)])
 
 
 def search_command(rows: StudyRows, config: Mapping[str, Any]) -> str:
-    """The search's command, as far as the configuration tells it."""
-    words = _at(config, "words")
-    if words is not None:
-        return shlex.join(["paredown", "search", *words])
-    chosen = {
-        "task": rows.task,
-        "target": rows.target,
-        "sampler": _at(config, "sampler", "name"),
-        "study.name": rows.name,
-        "budget.trials": _at(config, "budget", "trials"),
-        "seed": _at(config, "seed"),
-    }
-    constraints = _at(config, "constraints") or {}
-    chosen |= {f"constraints.{name}": bound for name, bound in constraints.items()}
-    words = [f"{key}={value}" for key, value in chosen.items() if value is not None]
-    return shlex.join(["paredown", "search", *words])
+    """The search's command."""
+    return shlex.join(["paredown", "search", *_words(rows, config)])
 
 
-def _at(config: Mapping[str, Any], *keys: str) -> Any:
-    found: Any = config
-    for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
+def _words(rows: StudyRows, config: Mapping[str, Any]) -> Sequence[str]:
+    """What followed `paredown search`; without a configuration, what the rows know of it."""
+    found: Sequence[str] | None = config.get("words")
+    if found is None:
+        return [f"task={rows.task}", f"target={rows.target}", f"study.name={rows.name}"]
     return found
 
 
