@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Opened:
-    """Its folder and settings; rows, task and target are made when asked for."""
+    """Its folder and settings; rows and evaluator are made when asked for."""
 
     folder: Path
     settings: Settings
@@ -30,24 +30,19 @@ class Opened:
 
         return read_rows(self.settings.storage_url, self.settings.study.name)
 
-    @cached_property
-    def task(self) -> Any:
-        """The study's task."""
-        return build(self.settings, "task")
-
-    @cached_property
-    def target(self) -> Any:
-        """The study's target."""
-        return build(self.settings, "target")
-
     def evaluator(self) -> Evaluator:
         """The study's task on its target."""
-        from evaluation.evaluator import Evaluator
-
-        return Evaluator(self.task, self.target)
+        return evaluator_of(self.settings)
 
 
-def build(settings: Settings, node: str) -> Any:
+def evaluator_of(settings: Settings) -> Evaluator:
+    """The settings' task on their target."""
+    from evaluation.evaluator import Evaluator
+
+    return Evaluator(_build(settings, "task"), _build(settings, "target"))
+
+
+def _build(settings: Settings, node: str) -> Any:
     """The object of one node of the settings; a file that is missing is the user's to mend."""
     from compressors.errors import UserError
     from search.configuration.build import instantiate

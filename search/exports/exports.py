@@ -1,19 +1,19 @@
 """A member on its way out: policy.yaml, the deployable model, metrics.json, MODEL_CARD.md.
 
 `export` takes a trial of a study, `apply_policy` a policy file alone, `verify` measures what they
-wrote again. Either way the file that is handed over is the one that was measured.
+wrote again. Either way the file that is handed over is the one that was measured. The evaluator is
+asked for once nothing is left to refuse without it, as building one may train a model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from compressors.errors import UserError, choices
 from compressors.policies import policy_yaml
 from compressors.policies.policy_rules import check, expand
 from evaluation.measurement import Measurement
-from evaluation.target import Target
-from evaluation.task import Task
 from search.exports import package
 from search.exports.package import Package
 from search.exports.verify import TOLERANCE, Check, verify
@@ -25,15 +25,17 @@ from search.study.ledger import StudyRows, TrialRow
 __all__ = ["TOLERANCE", "Check", "apply_policy", "export", "verify"]
 
 
-def export(rows: StudyRows, folder: Path, trial: int | None, task: Task, target: Target) -> Path:
+def export(
+    rows: StudyRows, folder: Path, trial: int | None, evaluator: Callable[[], Evaluates]
+) -> Path:
     """Write export/<trial>/ in the study's folder; without a trial, the front's best."""
     front = find(rows)
     row = _chosen(rows, front, trial)
-    evaluator = _evaluator(task, target)
-    file = artifact_file(row, folder, evaluator)
-    measured, reference = _figures(rows, row, folder, file, evaluator)
     if row.measurement is None or row.policy is None:
         raise UserError(f"Trial {row.number} kept no policy or figures; choose another.")
+    built = evaluator()
+    file = artifact_file(row, folder, built)
+    measured, reference = _figures(rows, row, folder, file, built)
     made = Package(
         task=rows.task,
         target=rows.target,
@@ -48,25 +50,26 @@ def export(rows: StudyRows, folder: Path, trial: int | None, task: Task, target:
     return package.write(folder / package.FOLDER / str(row.number), file, made)
 
 
-def apply_policy(policy: Path, task: Task, target: Target, out: Path) -> Path:
+def apply_policy(policy: Path, out: Path, evaluator: Callable[[], Evaluates]) -> Path:
     """Build the deployable model of a policy file, measured like a front's member."""
     read = policy_yaml.read(policy)
     package.refuse_foreign(out)
-    evaluator = _evaluator(task, target)
-    check(expand(read, evaluator.structure), evaluator.structure)  # before anything is written
+    built = evaluator()
+    target = built.target
+    check(expand(read, built.structure), built.structure)  # before anything is written
     with package.workshop(out) as folder:
-        evaluation = evaluator.evaluate(read, folder / f"model{target.suffix}")
-        base = evaluator.reference(folder).path
+        evaluation = built.evaluate(read, folder / f"model{target.suffix}")
+        base = built.reference(folder).path
         own, timing = target.compare(base, [base, evaluation.artifact])
         made = Package(
-            task=task.name,
+            task=built.task.name,
             target=target.name,
             study=None,
             trial=None,
             policy=read,
             search=evaluation.measurement,
-            exported=exported(evaluator, evaluation.artifact, timing),
-            reference=exported(evaluator, base, own),
+            exported=exported(built, evaluation.artifact, timing),
+            reference=exported(built, base, own),
             record=evaluation.record,
         )
         return package.write(out, evaluation.artifact, made)
@@ -95,9 +98,3 @@ def _figures(
     reference = reference_file(rows, folder, evaluator)
     own, timing = evaluator.target.compare(reference, [reference, file])
     return exported(evaluator, file, timing), exported(evaluator, reference, own)
-
-
-def _evaluator(task: Task, target: Target) -> Evaluates:
-    from evaluation.evaluator import Evaluator
-
-    return Evaluator(task, target)

@@ -7,15 +7,13 @@ against what front.json and metrics.json record. Sizes and hashes are told; qual
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compressors.errors import UserError
 from evaluation.measurement import Value
-from evaluation.target import Target
-from evaluation.task import Task
 from search.exports.package import FOLDER, METRICS, sha256
 from search.front import front_files
 from search.front.validate import Evaluates, artifact_file, qualities
@@ -53,7 +51,10 @@ class Check:
 
 
 def verify(
-    rows: StudyRows, folder: Path, task: Task, target: Target, tolerance: float = TOLERANCE
+    rows: StudyRows,
+    folder: Path,
+    evaluator: Callable[[], Evaluates],
+    tolerance: float = TOLERANCE,
 ) -> list[Check]:
     """A check for every record of every exported file; those that fail have not `passed`."""
     if not tolerance >= 0:
@@ -66,9 +67,9 @@ def verify(
         raise UserError(
             f"{folder} holds no exported figures to verify; write them: paredown front {folder}."
         )
-    evaluator = _evaluator(task, target)
-    checks = [c for m in members for c in _member(m, rows, folder, evaluator, tolerance)]
-    return checks + [c for path in exports for c in _export(path, evaluator, tolerance)]
+    built = evaluator()
+    checks = [c for m in members for c in _member(m, rows, folder, built, tolerance)]
+    return checks + [c for path in exports for c in _export(path, built, tolerance)]
 
 
 def _member(
@@ -123,9 +124,3 @@ def _checks(
             recorded = records[record].get(name)
             if recorded is not None:
                 yield Check(file, name, record, recorded, measured, tolerance, note)
-
-
-def _evaluator(task: Task, target: Target) -> Evaluates:
-    from evaluation.evaluator import Evaluator
-
-    return Evaluator(task, target)

@@ -20,18 +20,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Build, measure and write the model."""
-    from search.cli.opened import build
+    from search.cli.opened import evaluator_of
     from search.configuration.compose import compose
 
     settings = compose(given.overrides, given.config_dir)
     if not given.policy.is_file():
         raise UserError(f"There is no policy file '{given.policy}'.")
-    from compressors.policies import policy_yaml
-
-    policy_yaml.read(given.policy)  # before a model is built for it
     from search.exports.exports import apply_policy
 
     out = given.out or Path(f"{given.policy.stem}-model")
-    made = apply_policy(given.policy, build(settings, "task"), build(settings, "target"), out)
+    made = apply_policy(given.policy, out, lambda: evaluator_of(settings))
     print(f"Built in {made}/: {', '.join(sorted(path.name for path in made.iterdir()))}")
     return 0

@@ -19,6 +19,6 @@ def run(given: argparse.Namespace) -> int:
     from search.exports.exports import export
 
     study = open_study(given.study)
-    out = export(study.rows, study.folder, given.trial, study.task, study.target)
+    out = export(study.rows, study.folder, given.trial, study.evaluator)
     print(f"Exported to {out}/: {', '.join(sorted(path.name for path in out.iterdir()))}")
     return 0

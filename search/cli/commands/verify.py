@@ -29,7 +29,7 @@ def run(given: argparse.Namespace) -> int:
 
     study = open_study(given.study)
     tolerance = TOLERANCE if given.tolerance is None else given.tolerance
-    checks = verify(study.rows, study.folder, study.task, study.target, tolerance)
+    checks = verify(study.rows, study.folder, study.evaluator, tolerance)
     _print(checks)
     departed = [check for check in checks if not check.passed]
     print(

@@ -49,9 +49,11 @@ class Done:
 
     def finish(self, **options: bool) -> str:
         console = Console(file=io.StringIO(), width=110)
-        evaluator = Evaluator(self.task, self.target)
-        finish(self.rows, self.folder, lambda: evaluator, console=console, **options)
+        finish(self.rows, self.folder, self.evaluator, console=console, **options)
         return console.file.getvalue()
+
+    def evaluator(self) -> Evaluator:
+        return Evaluator(self.task, self.target)
 
     def front(self) -> dict:
         return json.loads((self.folder / "front.json").read_text())
@@ -96,6 +98,10 @@ def done(searched: Done, tmp_path: Path) -> Done:
     return replace(searched, folder=folder)
 
 
+def needless() -> Evaluator:
+    pytest.fail("What is refused anyway waited for an evaluator.")
+
+
 def test_a_finished_study_has_its_files_and_says_where(done: Done) -> None:
     told = done.finish()
     for name in ("front.json", "front.csv", "front.png", "report.html", "policies/best.yaml"):
@@ -110,7 +116,7 @@ def test_a_finished_study_has_its_files_and_says_where(done: Done) -> None:
 def test_exported_figures_come_from_the_files(done: Done) -> None:
     done.finish()
     content = done.front()
-    evaluator = Evaluator(done.task, done.target)
+    evaluator = done.evaluator()
     for member in content["members"]:
         file = done.folder / "trials" / f"{member['trial']}.onnx"
         exported = member["exported"]
@@ -145,8 +151,7 @@ def test_a_file_that_is_gone_is_built_again_from_its_policy(done: Done) -> None:
     front = find(done.rows)
     for row in front.members:
         (done.folder / row.artifact).unlink()
-    evaluator = Evaluator(done.task, done.target)
-    found = validate(done.rows, front, done.folder, lambda: evaluator)
+    found = validate(done.rows, front, done.folder, done.evaluator)
     for row in front.members:
         exported = found.of(row)
         assert (done.folder / row.artifact).exists()
@@ -156,7 +161,7 @@ def test_a_file_that_is_gone_is_built_again_from_its_policy(done: Done) -> None:
 def test_an_export_has_policy_model_figures_and_card(done: Done) -> None:
     done.finish()
     best = find(done.rows).knee.number
-    out = exports.export(done.rows, done.folder, None, done.task, done.target)
+    out = exports.export(done.rows, done.folder, None, done.evaluator)
     assert out == done.folder / "export" / str(best)
     assert {path.name for path in out.iterdir()} == {
         "policy.yaml",
@@ -175,19 +180,19 @@ def test_an_export_has_policy_model_figures_and_card(done: Done) -> None:
 
 def test_a_dominated_trial_can_be_exported_too(done: Done) -> None:
     done.finish()
-    out = exports.export(done.rows, done.folder, 3, done.task, done.target)
+    out = exports.export(done.rows, done.folder, 3, done.evaluator)
     assert json.loads((out / "metrics.json").read_text())["exported"]["test_error"]["value"] < 1
 
 
 def test_only_complete_trials_are_exported(done: Done) -> None:
     with pytest.raises(UserError, match="Trial 77 is not a complete trial; on the front are"):
-        exports.export(done.rows, done.folder, 77, done.task, done.target)
+        exports.export(done.rows, done.folder, 77, needless)
 
 
 def test_a_policy_file_alone_gives_the_same_model(done: Done, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text(done.rows.trials[2].policy)
-    out = exports.apply_policy(policy, done.task, done.target, tmp_path / "out")
+    out = exports.apply_policy(policy, tmp_path / "out", done.evaluator)
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["policy_id"] == done.rows.trials[2].policy_id
     assert metrics["trial"] is None
@@ -207,14 +212,14 @@ def test_nothing_foreign_is_written_over(done: Done, tmp_path: Path) -> None:
     mine.mkdir()
     (mine / "model.onnx").write_text("mine")
     with pytest.raises(UserError, match="choose an empty folder"):
-        exports.apply_policy(policy, done.task, done.target, mine)
+        exports.apply_policy(policy, mine, needless)
     assert (mine / "model.onnx").read_text() == "mine"
 
 
 def test_verify_passes_what_is_as_promised(done: Done) -> None:
     done.finish()
-    exports.export(done.rows, done.folder, None, done.task, done.target)
-    checks = exports.verify(done.rows, done.folder, done.task, done.target)
+    exports.export(done.rows, done.folder, None, done.evaluator)
+    checks = exports.verify(done.rows, done.folder, done.evaluator)
     assert len(checks) == 3 * (len(done.front()["members"]) + 1)
     assert all(check.passed for check in checks)
     assert not any(check.note for check in checks)
@@ -222,9 +227,9 @@ def test_verify_passes_what_is_as_promised(done: Done) -> None:
 
 def test_verify_fails_a_file_whose_weights_were_changed(done: Done) -> None:
     done.finish()
-    out = exports.export(done.rows, done.folder, None, done.task, done.target)
+    out = exports.export(done.rows, done.folder, None, done.evaluator)
     spoil(out / "model.onnx")
-    checks = exports.verify(done.rows, done.folder, done.task, done.target)
+    checks = exports.verify(done.rows, done.folder, done.evaluator)
     failed = [check for check in checks if not check.passed]
     assert failed
     assert {check.file for check in failed} == {out / "model.onnx"}
@@ -243,20 +248,20 @@ def spoil(file: Path) -> None:
 
 def test_verify_fails_a_file_that_is_gone(done: Done) -> None:
     done.finish()
-    out = exports.export(done.rows, done.folder, None, done.task, done.target)
+    out = exports.export(done.rows, done.folder, None, done.evaluator)
     (out / "model.onnx").unlink()
-    checks = exports.verify(done.rows, done.folder, done.task, done.target)
+    checks = exports.verify(done.rows, done.folder, done.evaluator)
     assert [check.note for check in checks if not check.passed] == ["the file is gone"]
 
 
 def test_verify_needs_something_to_verify(done: Done) -> None:
     with pytest.raises(UserError, match="no exported figures to verify"):
-        exports.verify(done.rows, done.folder, done.task, done.target)
+        exports.verify(done.rows, done.folder, needless)
 
 
 def test_a_tolerance_is_a_number_from_zero(done: Done) -> None:
     with pytest.raises(UserError, match="tolerance cannot be -1"):
-        exports.verify(done.rows, done.folder, done.task, done.target, tolerance=-1)
+        exports.verify(done.rows, done.folder, needless, tolerance=-1)
 
 
 def test_a_study_whose_trials_all_failed_still_ends_well(done: Done) -> None:
@@ -270,12 +275,12 @@ def test_a_study_whose_trials_all_failed_still_ends_well(done: Done) -> None:
 
 def test_verify_says_in_one_sentence_that_a_record_is_not_one(done: Done) -> None:
     done.finish()
-    out = exports.export(done.rows, done.folder, None, done.task, done.target)
+    out = exports.export(done.rows, done.folder, None, done.evaluator)
     content = json.loads((out / "metrics.json").read_text())
     for broken in ([], {**content, "search": 3}, {"file": "model.onnx"}):
         (out / "metrics.json").write_text(json.dumps(broken))
         with pytest.raises(UserError, match=r"metrics\.json cannot be read"):
-            exports.verify(done.rows, done.folder, done.task, done.target)
+            exports.verify(done.rows, done.folder, done.evaluator)
 
 
 def test_a_truncated_file_is_built_again_before_it_is_handed_over(done: Done) -> None:
@@ -284,7 +289,7 @@ def test_a_truncated_file_is_built_again_before_it_is_handed_over(done: Done) ->
     file = done.folder / row.artifact
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    out = exports.export(done.rows, done.folder, None, done.task, done.target)
+    out = exports.export(done.rows, done.folder, None, done.evaluator)
     assert (out / "model.onnx").read_bytes() == whole
 
 
@@ -308,13 +313,13 @@ def test_without_tracking_the_next_step_is_to_verify(done: Done) -> None:
 def test_applying_again_leaves_what_lies_beside_the_model(done: Done, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text(done.rows.trials[1].policy)
-    out = exports.apply_policy(policy, done.task, done.target, tmp_path / "out")
+    out = exports.apply_policy(policy, tmp_path / "out", done.evaluator)
     (out / "reference.onnx").write_text("mine")
-    exports.apply_policy(policy, done.task, done.target, out)
+    exports.apply_policy(policy, out, done.evaluator)
     assert (out / "reference.onnx").read_text() == "mine"
     (out / "metrics.json").write_text('{"loss": 1.0}')
     with pytest.raises(UserError, match="choose an empty folder"):
-        exports.apply_policy(policy, done.task, done.target, out)
+        exports.apply_policy(policy, out, done.evaluator)
     assert (out / "metrics.json").read_text() == '{"loss": 1.0}'
 
 
@@ -322,4 +327,4 @@ def test_a_place_below_a_file_cannot_be_written(done: Done, tmp_path: Path) -> N
     policy = tmp_path / "policy.yaml"
     policy.write_text(done.rows.trials[1].policy)
     with pytest.raises(UserError, match=r"Cannot write .*sub: Not a directory"):
-        exports.apply_policy(policy, done.task, done.target, policy / "sub")
+        exports.apply_policy(policy, policy / "sub", done.evaluator)
