@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-LayerKind = Literal["linear", "conv2d"]
+LayerKind = Literal["linear", "conv1d", "conv2d", "conv_transpose2d", "embedding"]
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,27 @@ class LayerRecord:
     in_channels: int
     out_channels: int
     parameters: int
-    weight_bits: int | None = None  # None: left in float
+    weight_bits: int | None = None  # as stored; None: left in float
     activation_bits: int | None = None
     rank: int | None = None
     removed_channels: int = 0
+    weight_function: str | None = None  # the number format of quantised weights
+    granularity: str | None = None  # channel, tensor, or group of so many: group32
+    rounding: str | None = None
+    dynamic: bool = False  # activations' ranges are found on every input
+    compute_bits: int | None = None  # of the integer kernel it is meant for; None: float
+    sparsity: float = 0.0  # share of weights that are zero because they were set so
+    pattern: str | None = None  # n:m
+    simulated: tuple[str, ...] = ()  # steps that change the numbers here and no cost
+
+
+@dataclass(frozen=True)
+class AttentionRecord:
+    """One attention that lost heads, by its module path."""
+
+    name: str
+    heads: int
+    removed_heads: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,7 @@ class Record:
     layers: tuple[LayerRecord, ...]
     removed_blocks: tuple[str, ...] = ()
     recovery: RecoveryRecord | None = None
+    attentions: tuple[AttentionRecord, ...] = ()
     notes: tuple[str, ...] = ()  # what was asked for and not done, and why
 
     def to_json(self) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from compressors.errors import UserError
 from compressors.layout import fast_layout
 from compressors.lowrank.factorise import factorise_layers
 from compressors.modules import device_of, parameter_count
-from compressors.policies.policy import Policy, Quantize
+from compressors.policies.policy import Policy
 from compressors.policies.policy_rules import check, expand
+from compressors.policies.steps import Quantize
 from compressors.pruning.channels import prune_channels
 from compressors.pruning.depth import remove_blocks
 from compressors.quantization.layers import calibrate, insert

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from compressors.modules import keep_calls, replace
-from compressors.policies.policy import LowRank
 from compressors.policies.policy_rules import rank_of
+from compressors.policies.steps import LowRank
 
 
 def factorise_layers(
@@ -27,7 +27,7 @@ def factorise_layers(
         layer = model.get_submodule(name)
         assert isinstance(layer, (nn.Conv2d, nn.Linear))
         outputs, inputs = layer.weight.flatten(1).shape
-        rank = rank_of(min(outputs, inputs), lowrank)
+        rank = rank_of(min(outputs, inputs), lowrank.ratio or 1.0)
         halves = rank * (outputs + inputs)
         if halves >= outputs * inputs:
             notes.append(

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from math import prod
 from typing import Any
 
 from compressors.errors import PolicyError, choices, unknown
-from compressors.policies.policy import LayerPolicy, LowRank, Policy, Prune
-from compressors.structures.structure import Block, Layer, Structure
-
-STEPS = ("prune", "lowrank", "quantize")
+from compressors.policies.legality import refusal
+from compressors.policies.policy import STEPS, LayerPolicy, Policy
+from compressors.policies.steps import Prune
+from compressors.structures.structure import Attention, Block, Layer, Structure
 
 
 def kept_channels(channels: int, prune: Prune) -> int:
@@ -33,12 +34,17 @@ def kept_channels(channels: int, prune: Prune) -> int:
 
 def full_rank(layer: Layer) -> int:
     """The rank of the layer's weight as an outputs x (inputs x kernel) matrix."""
-    return min(layer.out_channels, layer.in_channels * layer.kernel[0] * layer.kernel[1])
+    return min(layer.out_channels, layer.in_channels * prod(layer.kernel))
 
 
-def rank_of(full: int, lowrank: LowRank) -> int:
+def rank_of(full: int, ratio: float) -> int:
     """The rank that a share of the full one comes to, at least 1."""
-    return max(1, int(full * lowrank.ratio + 0.5 + 1e-9))
+    return max(1, int(full * ratio + 0.5 + 1e-9))
+
+
+def kept_heads(heads: int, share: float) -> int:
+    """How many heads stay: the nearest number (the larger of two), at least one."""
+    return max(1, int(heads * (1 - share) + 0.5 + 1e-9))
 
 
 def expand(policy: Policy, structure: Structure) -> Policy:
@@ -76,25 +82,28 @@ def check(policy: Policy, structure: Structure) -> None:
     for name in policy.remove:
         _check_removed(name, policy.remove, blocks)
     removed = _inside(policy.remove, structure)
+    attentions = {attention.name for attention in structure.attentions}
     for entry in policy.layers:
-        layer = structure.layer(entry.name)
-        if layer is None:
-            raise PolicyError(unknown("layer", entry.name, _names(structure.layers)))
+        if structure.layer(entry.name) is None and entry.name not in attentions:
+            names = [*_names(structure.layers), *_names(structure.attentions)]
+            raise PolicyError(unknown("layer", entry.name, names))
         if entry.name in removed:
             raise PolicyError(
                 f"Layer '{entry.name}' is inside the removed block '{removed[entry.name]}';"
                 f" drop the layer's entry, or keep the block."
             )
-        if entry.prune is not None:
-            _check_prune(entry.name, structure)
-        if entry.lowrank is not None and layer.groups != 1:
-            raise PolicyError(
-                f"lowrank cannot be given to layer '{entry.name}': it has {layer.groups} groups;"
-                f" valid: layers of one group."
-            )
+        for step, value in _steps(entry):
+            reason = refusal(step, value, entry.name, structure)
+            if reason is not None:
+                raise PolicyError(f"{step} cannot be given to layer '{entry.name}': {reason}.")
 
 
-def _names(items: Iterable[Layer | Block]) -> list[str]:
+def _steps(entry: LayerPolicy) -> list[tuple[str, Any]]:
+    found = [(step, getattr(entry, step)) for step in STEPS]
+    return [(step, value) for step, value in found if value is not None]
+
+
+def _names(items: Iterable[Layer | Block | Attention]) -> list[str]:
     return [item.name for item in items]
 
 
@@ -119,7 +128,12 @@ def _expand_remove(names: tuple[str, ...], structure: Structure) -> tuple[str, .
 def _inside(removed: Iterable[str], structure: Structure) -> dict[str, str]:
     """The layers of removed blocks, with their block."""
     blocks = [block for block in structure.blocks if block.name in set(removed)]
-    return {layer: block.name for block in blocks for layer in block.layers}
+    attentions = _names(structure.attentions)
+    inside = {layer: block.name for block in blocks for layer in block.layers}
+    for block in blocks:
+        within = [name for name in attentions if f"{name}.".startswith(f"{block.name}.")]
+        inside.update(dict.fromkeys(within, block.name))
+    return inside
 
 
 def _targets(
@@ -127,25 +141,21 @@ def _targets(
 ) -> list[tuple[str, str]]:
     """Which layer takes which step from a pattern."""
     removed = _inside(remove, structure)
-    layers = [layer for layer in structure.layers if fnmatchcase(layer.name, pattern.name)]
-    if not layers:
-        raise PolicyError(_no_match("layer", pattern.name, _names(structure.layers)))
-    roots = {group.root for group in structure.groups}
-    able = {
-        "prune": [layer for layer in layers if layer.name in roots],
-        "lowrank": [layer for layer in layers if layer.groups == 1],
-        "quantize": layers,
-    }
+    names = [*_names(structure.layers), *_names(structure.attentions)]
+    matched = [name for name in dict.fromkeys(names) if fnmatchcase(name, pattern.name)]
+    if not matched:
+        raise PolicyError(_no_match("layer", pattern.name, names))
     targets = []
-    for step in STEPS:
-        if getattr(pattern, step) is None:
-            continue
-        if not able[step]:
-            valid = choices(roots) if step == "prune" else "layers of one group"
+    for step, value in _steps(pattern):
+        reasons = {name: refusal(step, value, name, structure) for name in matched}
+        able = [name for name, reason in reasons.items() if reason is None]
+        if not able:
+            name, reason = next(iter(reasons.items()))
             raise PolicyError(
-                f"None of the layers that '{pattern.name}' matches can take {step}; valid: {valid}."
+                f"None of the layers that '{pattern.name}' matches can take {step};"
+                f" '{name}', for one: {reason}."
             )
-        targets += [(layer.name, step) for layer in able[step] if layer.name not in removed]
+        targets += [(name, step) for name in able if name not in removed]
     return targets
 
 
@@ -161,18 +171,3 @@ def _check_removed(name: str, removed: tuple[str, ...], blocks: dict[str, Block]
     for other in removed:
         if name.startswith(f"{other}."):
             raise PolicyError(f"Block '{name}' is inside '{other}', which is removed; name one.")
-
-
-def _check_prune(name: str, structure: Structure) -> None:
-    group = structure.group_of(name)
-    roots = [group.root for group in structure.groups]
-    if group is None:
-        raise PolicyError(
-            f"prune cannot be given to layer '{name}': its output channels must stay as they are;"
-            f" valid: {choices(roots) or 'none in this model'}."
-        )
-    if group.root != name:
-        raise PolicyError(
-            f"prune cannot be given to layer '{name}': its channels go with those of"
-            f" '{group.root}', the first of its group; give it there."
-        )

@@ -19,26 +19,40 @@ from typing import Any, TypeVar
 import yaml
 
 from compressors.errors import PolicyError, unknown
-from compressors.policies.policy import LayerPolicy, LowRank, Policy, Prune, Quantize, Recovery
+from compressors.policies.policy import (
+    ORIGINAL,
+    STEPS,
+    LayerPolicy,
+    Policy,
+    Recovery,
+    Rounds,
+    changed,
+)
+from compressors.policies.steps import Quantize
 
 FLOAT = "float"
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = {_TAG + kind for kind in ("str", "int", "float", "bool", "null", "merge", "value")}
 _TAGS = _SCALARS | {_TAG + "map", _TAG + "seq"}
 _EXPONENT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
-_STEPS: dict[str, type[Any]] = {"prune": Prune, "lowrank": LowRank, "quantize": Quantize}
 _BITS = ("weights", "activations")
+_LISTS = ("hints",)
+KEYS = ("version", "student", "remove", "equalize", "layers", "rounds", "recovery")
 T = TypeVar("T")
 
 
 def dump(policy: Policy) -> str:
-    """The canonical text: every key written, in one order, floats in shortest exact form."""
-    data = {
-        "version": int(policy.version),
+    """The canonical text: what differs from the defaults, in one order, floats in exact form."""
+    parts = {
+        "student": policy.student if policy.student != ORIGINAL else None,
         "remove": list(policy.remove),
+        "equalize": policy.equalize,
         "layers": {layer.name: _layer_data(layer) for layer in policy.layers},
+        "rounds": _plain(policy.rounds),
         "recovery": _plain(policy.recovery),
     }
+    said = {key: value for key, value in parts.items() if value}
+    data = {"version": int(policy.version), **said}
     return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=2**20)
 
 
@@ -78,17 +92,19 @@ def write(policy: Policy, path: str | Path) -> None:
 
 
 def _layer_data(layer: LayerPolicy) -> dict[str, Any]:
-    steps = {name: getattr(layer, name) for name in _STEPS}
+    steps = {name: getattr(layer, name) for name in STEPS}
     return {name: _plain(step) for name, step in steps.items() if step is not None}
 
 
 def _plain(step: Any) -> dict[str, Any]:
-    return {item.name: _scalar(getattr(step, item.name)) for item in fields(step)}
+    return {key: _scalar(value) for key, value in changed(step).items()}
 
 
 def _scalar(value: Any) -> Any:
     if value is None:
         return FLOAT
+    if isinstance(value, tuple):
+        return list(value)
     return value + 0.0 if isinstance(value, float) else value  # -0.0 is 0.0
 
 
@@ -101,7 +117,7 @@ class _Reader:
 
     def policy(self, text: str) -> Policy:
         root = self._compose(text)
-        items = self._items(root, "policy", ("version", "remove", "layers", "recovery"))
+        items = self._items(root, "policy", KEYS)
         if "version" not in items:
             raise self._error(root, "the key 'version' is missing; write 'version: 1' first")
         version = self._value(items["version"], "version")
@@ -109,11 +125,15 @@ class _Reader:
             raise self._error(items["version"], f"version cannot be {version!r}; valid: 1")
         arguments: dict[str, Any] = {}
         if "remove" in items:
-            arguments["remove"] = self._names(items["remove"])
+            arguments["remove"] = self._names(items["remove"], "remove")
         if "layers" in items:
             arguments["layers"] = self._layers(items["layers"])
-        if "recovery" in items:
-            arguments["recovery"] = self._step(items["recovery"], "recovery", Recovery)
+        for key, kind in (("recovery", Recovery), ("rounds", Rounds)):
+            if key in items:
+                arguments[key] = self._step(items[key], key, kind)
+        for key in ("equalize", "student"):
+            if key in items:
+                arguments[key] = self._value(items[key], key)
         return self._build(root, lambda: Policy(**arguments))
 
     def _compose(self, text: str) -> yaml.Node:
@@ -139,8 +159,8 @@ class _Reader:
         )
 
     def _layer(self, name: str, node: yaml.Node) -> LayerPolicy:
-        items = self._items(node, f"layer '{name}'", tuple(_STEPS))
-        steps = {key: self._step(item, key, _STEPS[key]) for key, item in items.items()}
+        items = self._items(node, f"layer '{name}'", tuple(STEPS))
+        steps = {key: self._step(item, key, STEPS[key]) for key, item in items.items()}
         return self._build(node, lambda: LayerPolicy(name, **steps))
 
     def _step(self, node: yaml.Node, what: str, kind: type[T]) -> T:
@@ -150,7 +170,12 @@ class _Reader:
             required = item.default is MISSING and item.default_factory is MISSING
             if required and item.name not in items:
                 raise self._error(node, f"the key '{item.name}' of {what} is missing")
-        values = {key: self._value(item, f"{what}.{key}") for key, item in items.items()}
+        values = {
+            key: self._names(item, f"{what}.{key}")
+            if key in _LISTS
+            else self._value(item, f"{what}.{key}")
+            for key, item in items.items()
+        }
         for key in _BITS:
             if kind is Quantize and values[key] == FLOAT:
                 values[key] = None
@@ -173,11 +198,11 @@ class _Reader:
             items[key] = value
         return items
 
-    def _names(self, node: yaml.Node) -> tuple[str, ...]:
+    def _names(self, node: yaml.Node, what: str) -> tuple[str, ...]:
         self._check_tag(node)
         if not isinstance(node, yaml.SequenceNode):
-            raise self._error(node, "remove must be a list of module paths")
-        return tuple(self._name(item, "an entry of remove") for item in node.value)
+            raise self._error(node, f"{what} must be a list of module paths")
+        return tuple(self._name(item, f"an entry of {what}") for item in node.value)
 
     def _name(self, node: yaml.Node, what: str) -> str:
         """The text as written: the module path 1.0 is a name here, not a number."""

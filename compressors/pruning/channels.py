@@ -13,8 +13,8 @@ import torch_pruning as tp  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from compressors.modules import channels
-from compressors.policies.policy import Criterion, Prune
 from compressors.policies.policy_rules import kept_channels
+from compressors.policies.steps import Criterion, Prune
 from compressors.structures.channel_groups import dependency_graph, group_of
 
 _NORMS: dict[Criterion, int] = {"l1": 1, "l2": 2}

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from compressors.data import Batch
 from compressors.modules import keep_calls, replace
-from compressors.policies.policy import Quantize
+from compressors.policies.steps import Quantize
 from compressors.quantization.quantizers import InputQuantizer, WeightQuantizer
 from compressors.quantization.ranges import Watched, fit_activations, fit_weights
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from compressors.data import Batch
 from compressors.modules import device_of, eval_mode, moved
-from compressors.policies.policy import Ranges
+from compressors.policies.steps import Ranges
 from compressors.quantization.quantizers import InputQuantizer, WeightQuantizer
 
 OUTSIDE = 1e-3  # the share that percentile leaves out

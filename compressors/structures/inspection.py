@@ -43,7 +43,8 @@ def _layer(name: str, runs: list[Call]) -> Layer:
     module = runs[0].module
     assert isinstance(module, (nn.Conv2d, nn.Linear))
     inputs, outputs = channels(module)
-    kernel, groups = (1, 1), 1
+    kernel: tuple[int, ...] = ()
+    groups = 1
     if isinstance(module, nn.Conv2d):
         kernel, groups = (module.kernel_size[0], module.kernel_size[1]), module.groups
     return Layer(

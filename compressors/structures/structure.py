@@ -1,4 +1,4 @@
-"""What of a model can be compressed: its layers, its channel groups, its removable blocks.
+"""What of a model can be compressed: layers, channel groups, removable blocks, attentions.
 
 Plain data; `inspection` finds it from a live model.
 """
@@ -12,13 +12,16 @@ from compressors.record import LayerKind
 
 @dataclass(frozen=True)
 class Layer:
-    """A Linear or Conv2d, by module path, in order of execution."""
+    """A layer with a weight, by module path, in order of execution.
+
+    An embedding's input channels are the rows of its table.
+    """
 
     name: str
     kind: LayerKind
     in_channels: int
     out_channels: int
-    kernel: tuple[int, int]  # (1, 1) for linear
+    kernel: tuple[int, ...]  # () for linear and embedding
     groups: int
     parameters: int
     macs: int  # for one sample
@@ -37,6 +40,21 @@ class ChannelGroup:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """A multi-head attention whose heads can be removed: its module and its four layers.
+
+    The query, key and value layers may be one (packed: their outputs one after another).
+    """
+
+    name: str
+    heads: int
+    query: str
+    key: str
+    value: str
+    output: str
+
+
+@dataclass(frozen=True)
 class Block:
     """A module with one tensor in and one of equal shape out, around which a residual runs."""
 
@@ -51,6 +69,7 @@ class Structure:
     layers: tuple[Layer, ...]
     groups: tuple[ChannelGroup, ...]
     blocks: tuple[Block, ...]
+    attentions: tuple[Attention, ...] = ()
 
     def layer(self, name: str) -> Layer | None:
         """The layer of that name, if there is one."""

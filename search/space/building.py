@@ -7,11 +7,13 @@ those it has, rather than searched in vain. A knob that would have one choice is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import prod
 from typing import Any
 
 from compressors.errors import UserError, choices
-from compressors.policies.policy import LowRank, Prune, Recovery
+from compressors.policies.policy import Recovery
 from compressors.policies.policy_rules import full_rank, kept_channels, rank_of
+from compressors.policies.steps import LowRank, Prune
 from compressors.structures.structure import Layer, Structure
 from evaluation.target import Capability
 from search.space.knobs import Choices, Knob, KnobKind, Range
@@ -79,7 +81,7 @@ def _lowrank(structure: Structure, options: StepOptions) -> list[Knob]:
     layers = {layer.name: layer for layer in structure.layers if layer.groups == 1}
 
     def valid(name: str, given: Values) -> Values:
-        ratios = [LowRank(_number("space.lowrank choices", ratio)).ratio for ratio in given]
+        ratios = [_ratio(_number("space.lowrank choices", ratio)) for ratio in given]
         return tuple(ratio for ratio in ratios if ratio == 1 or _gains(layers[name], ratio))
 
     return _knobs("lowrank", list(layers), options, valid)
@@ -122,10 +124,15 @@ def _knobs(
     return knobs
 
 
+def _ratio(value: float) -> float:
+    LowRank(value)  # it validates
+    return value
+
+
 def _gains(layer: Layer, ratio: float) -> bool:
     """Whether two thinner layers of this rank have fewer weights than the one they replace."""
-    columns = layer.in_channels * layer.kernel[0] * layer.kernel[1]
-    rank = rank_of(full_rank(layer), LowRank(ratio))
+    columns = layer.in_channels * prod(layer.kernel)
+    rank = rank_of(full_rank(layer), ratio)
     return rank * (columns + layer.out_channels) < columns * layer.out_channels
 
 

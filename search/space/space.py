@@ -16,7 +16,8 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 
 from compressors.errors import UserError
-from compressors.policies.policy import LayerPolicy, LowRank, Policy, Prune, Quantize, Recovery
+from compressors.policies.policy import LayerPolicy, Policy, Recovery
+from compressors.policies.steps import LowRank, Prune, Quantize
 from compressors.structures.structure import Structure
 from search.space.knobs import Choices, Knob, KnobKind, Range
 from search.space.options import FLOAT, Choice
@@ -183,7 +184,7 @@ def _step(kind: KnobKind, entry: LayerPolicy) -> Choice:
     if kind == "prune":
         return entry.prune.channels if entry.prune else 0.0
     if kind == "lowrank":
-        return entry.lowrank.ratio if entry.lowrank else 1.0
+        return (entry.lowrank.ratio or 1.0) if entry.lowrank else 1.0
     if entry.quantize is None:
         return FLOAT
     weights, activations = entry.quantize.weights, entry.quantize.activations

@@ -10,7 +10,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from compressors.lowrank.factorise import factorise, factorise_layers
 from compressors.modules import layer_kind
-from compressors.policies.policy import LowRank, Quantize
+from compressors.policies.steps import LowRank, Quantize
 from compressors.pruning.depth import remove_blocks
 from compressors.quantization.layers import QuantizedLayer, describe, insert
 from compressors.structures.inspection import inspect_model

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from compressors.errors import PolicyError
-from compressors.policies.policy import LayerPolicy, LowRank, Policy, Prune, Quantize
+from compressors.policies.policy import LayerPolicy, Policy
 from compressors.policies.policy_rules import check, expand, full_rank, kept_channels, rank_of
+from compressors.policies.steps import LowRank, Prune, Quantize
 from compressors.structures.structure import Block, ChannelGroup, Layer, Structure
 
 NAMES = ("stem", "a.conv1", "a.conv2", "b.conv1", "b.conv2", "head")

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compressors.errors import PolicyError
-from compressors.policies.policy import LayerPolicy, LowRank, Policy, Prune, Quantize, Recovery
+from compressors.policies.policy import LayerPolicy, Policy, Recovery
 from compressors.policies.policy_yaml import dump, load, policy_id, read, write
+from compressors.policies.steps import LowRank, Prune, Quantize
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 BITS = st.none() | st.integers(2, 8)

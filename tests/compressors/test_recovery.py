@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from compressors.data import Batch, Split
 from compressors.errors import PolicyError, UserError
 from compressors.layout import fast_layout
-from compressors.policies.policy import LayerPolicy, Policy, Prune, Quantize, Recovery
+from compressors.policies.policy import LayerPolicy, Policy, Recovery
+from compressors.policies.steps import Prune, Quantize
 from compressors.quantization.layers import describe
 from compressors.recovery.recovery import RecoveryDiverged, distillation
 from compressors.recovery.teacher import Teacher

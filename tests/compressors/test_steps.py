@@ -11,7 +11,8 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from compressors.lowrank.factorise import factorise, factorise_layers
-from compressors.policies.policy import LayerPolicy, LowRank, Policy, Prune, Quantize
+from compressors.policies.policy import LayerPolicy, Policy
+from compressors.policies.steps import LowRank, Prune, Quantize
 from compressors.pruning.channels import prune_channels
 from compressors.quantization.layers import calibrate, describe, insert, strip
 from compressors.quantization.quantizers import InputQuantizer, WeightQuantizer, round_to_grid

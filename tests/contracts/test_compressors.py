@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from compressors.policies.policy import LayerPolicy, LowRank, Policy, Prune, Quantize, Recovery
+from compressors.policies.policy import LayerPolicy, Policy, Recovery
 from compressors.policies.policy_yaml import policy_id
+from compressors.policies.steps import LowRank, Prune, Quantize
 from compressors.quantization.layers import describe
 from compressors.record import CompressedModel
 from compressors.stack import Stack

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from compressors.errors import UserError
-from compressors.policies.policy import LayerPolicy, Policy, Quantize
+from compressors.policies.policy import LayerPolicy, Policy
+from compressors.policies.steps import Quantize
 from compressors.record import CompressedModel
 from compressors.stack import apply
 from evaluation.target import FLOAT, INT8, Artifact, Precision, Target

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from compressors.policies.policy import LayerPolicy, LowRank, Policy, Prune, Quantize, Recovery
+from compressors.policies.policy import LayerPolicy, Policy, Recovery
+from compressors.policies.steps import LowRank, Prune, Quantize
 from evaluation import quiet
 from evaluation.evaluator import Evaluation, Evaluator
 from evaluation.targets.ort_cpu import OrtCpu

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from compressors.data import Batch, Split
-from compressors.policies.policy import LayerPolicy, LowRank, Policy, Quantize
+from compressors.policies.policy import LayerPolicy, Policy
+from compressors.policies.steps import LowRank, Quantize
 from compressors.record import CompressedModel
 from compressors.stack import apply
 from evaluation.targets.ort_cpu import OrtCpu

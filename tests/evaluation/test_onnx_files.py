@@ -12,7 +12,8 @@ import pytest
 import torch
 from onnx import helper
 
-from compressors.policies.policy import LayerPolicy, Policy, Quantize
+from compressors.policies.policy import LayerPolicy, Policy
+from compressors.policies.steps import Quantize
 from compressors.stack import apply
 from evaluation.targets.onnx_export import export
 from evaluation.targets.onnx_graph import Graph, signature, to_model

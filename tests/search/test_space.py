@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compressors.errors import UserError
-from compressors.policies.policy import LayerPolicy, Policy, Quantize, Recovery
+from compressors.policies.policy import LayerPolicy, Policy, Recovery
+from compressors.policies.steps import Quantize
 from evaluation.target import FLOAT, INT8, Capability, Precision
 from search.space.building import build_space
 from search.space.knobs import Choices

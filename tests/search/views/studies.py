@@ -6,7 +6,8 @@ import random
 from datetime import datetime, timedelta
 
 from compressors.policies import policy_yaml
-from compressors.policies.policy import LayerPolicy, LowRank, Policy, Prune, Quantize, Recovery
+from compressors.policies.policy import LayerPolicy, Policy, Recovery
+from compressors.policies.steps import LowRank, Prune, Quantize
 from evaluation.measurement import COSTS, ERROR, LATENCY, SIZE, Measurement, Metric, Value
 from search.front.front_files import Validation
 from search.front.validate import SPEEDUP

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from compressors.errors import UserError
 from compressors.policies import policy_yaml
-from compressors.policies.policy import LayerPolicy, LowRank, Policy, Quantize, Recovery
+from compressors.policies.policy import LayerPolicy, Policy, Recovery
+from compressors.policies.steps import LowRank, Quantize
 from evaluation.evaluator import Evaluator
 from evaluation.targets.ort_cpu import OrtCpu
 from evaluation.tasks.digits_mlp import DigitsMLP

@@ -1,0 +1,135 @@
+"""A cache by content: tensors that were costly to make, under a digest of all they depend on.
+
+In memory the least recently used go first; with a folder, everything is kept on disk too, where
+processes share it: a file a key, written whole or not at all, the oldest removed beyond a bound.
+A file that cannot be read is as good as none. Knows nothing of what it holds.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load as unpack
+from safetensors.torch import save as pack
+from torch import Tensor
+
+MEMORY_BYTES = 2**29
+DISK_BYTES = 2**32
+SWEEP_EVERY = 64  # writes between two looks at the folder's size
+SUFFIX = ".safetensors"
+Tensors = Mapping[str, Tensor]
+
+
+class ContentCache:
+    """Named tensors by key; `made` and `found` count what was computed and what was not.
+
+    What it gives out is shared: nobody may write into it.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+        disk_bytes: int = DISK_BYTES,
+    ) -> None:
+        self.made = 0
+        self.found = 0
+        self._folder = folder
+        self._memory_bytes = memory_bytes
+        self._disk_bytes = disk_bytes
+        self._held: OrderedDict[str, Tensors] = OrderedDict()
+        self._bytes = 0
+        self._writes = 0
+
+    def remembered(self, key: str, make: Callable[[], Tensors]) -> Tensors:
+        """What lies under the key, made now if nothing does."""
+        known = self.get(key)
+        if known is not None:
+            return known
+        made = make()
+        self.made += 1
+        self.put(key, made)
+        return made
+
+    def get(self, key: str) -> Tensors | None:
+        """What lies under the key, if anything."""
+        known = self._held.get(key)
+        if known is None:
+            known = self._read(key)
+            if known is not None:
+                self._hold(key, known)
+        else:
+            self._held.move_to_end(key)
+        self.found += known is not None
+        return known
+
+    def put(self, key: str, tensors: Tensors) -> None:
+        """Keep tensors under a key."""
+        self._hold(key, tensors)
+        if self._folder is not None:
+            with suppress(OSError):  # a full disk costs time, not the trial
+                self._write(self._path(self._folder, key), tensors)
+
+    def _hold(self, key: str, tensors: Tensors) -> None:
+        self._bytes += size(tensors) - size(self._held.pop(key, {}))
+        self._held[key] = tensors
+        while self._bytes > self._memory_bytes and self._held:
+            _, dropped = self._held.popitem(last=False)
+            self._bytes -= size(dropped)
+
+    def _path(self, folder: Path, key: str) -> Path:
+        return folder / key[:2] / f"{key}{SUFFIX}"
+
+    def _read(self, key: str) -> Tensors | None:
+        if self._folder is None:
+            return None
+        path = self._path(self._folder, key)
+        try:
+            tensors = unpack(path.read_bytes())
+            os.utime(path)
+        except (OSError, SafetensorError, ValueError):
+            return None
+        return tensors
+
+    def _write(self, path: Path, tensors: Tensors) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(pack({n: t.detach().cpu().contiguous() for n, t in tensors.items()}))
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        self._writes += 1
+        if self._writes % SWEEP_EVERY == 0:
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Remove the files that were not used for longest, beyond the bound."""
+        if self._folder is None:
+            return
+        files = []
+        for path in self._folder.glob("*/*"):
+            with suppress(OSError):  # another process may have removed it
+                facts = path.stat()
+                files.append((facts.st_mtime, facts.st_size, path))
+        total = sum(length for _, length, _ in files)
+        for _, length, path in sorted(files):
+            if total <= self._disk_bytes:
+                return
+            with suppress(OSError):
+                path.unlink()
+            total -= length
+
+
+def size(tensors: Tensors) -> int:
+    """Bytes of named tensors."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
