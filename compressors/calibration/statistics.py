@@ -40,6 +40,15 @@ class Gradients:
     rms: Tensor
 
 
+@dataclass(frozen=True)
+class _Derived:
+    """A layer's input, what it goes through on its way, and the module that reads it then."""
+
+    layer: str
+    through: nn.Module | None
+    reader: nn.Module
+
+
 class Statistics:
     """The statistics of one model, which must not change while this is in use."""
 
@@ -48,7 +57,7 @@ class Statistics:
         self._calibration = calibration
         self._cache = cache
         self._digest: str | None = None
-        self._derived: dict[str, tuple[str, nn.Module]] = {}  # name -> layer, what it goes through
+        self._derived: dict[str, _Derived] = {}
 
     @property
     def digest(self) -> str:
@@ -57,9 +66,17 @@ class Statistics:
             self._digest = digest.of_text(digest.of_model(self._model), self._calibration.digest)
         return self._digest
 
-    def derive(self, name: str, layer: str, through: nn.Module) -> None:
-        """Let a name stand for a layer's input after some module, as a factorised half sees it."""
-        self._derived[name] = (layer, through)
+    def derive(
+        self, name: str, layer: str, through: nn.Module, reader: nn.Module | None = None
+    ) -> None:
+        """Let a name stand for a layer's input after some module, as a factorised half sees it.
+
+        The layer may itself be such a name. The reader, where it is not the layer, is the module
+        that reads the result.
+        """
+        source = self._source(layer)
+        passed = through if source.through is None else nn.Sequential(source.through, through)
+        self._derived[name] = _Derived(source.layer, passed, reader or source.reader)
 
     def inputs(self, names: Sequence[str]) -> dict[str, Inputs]:
         """Range, mean, mean magnitude, mean square and share of zeros of every input feature."""
@@ -70,7 +87,9 @@ class Statistics:
 
     def grams(self, names: Sequence[str]) -> dict[str, Tensor]:
         """The inputs' second moments, groups x d x d, as columns of the weight matrix see them."""
-        found = self._collected("gram", names, lambda name: collectors.Gram(self._module(name)))
+        found = self._collected(
+            "gram", names, lambda name: collectors.Gram(self._source(name).reader)
+        )
         return {name: tensors["gram"] for name, tensors in found.items()}
 
     def histograms(self, names: Sequence[str]) -> dict[str, collectors.Histogram]:
@@ -100,10 +119,13 @@ class Statistics:
     def _ranges(self, names: Sequence[str]) -> list[tuple[str, Inputs]]:
         return list(self.inputs(names).items())
 
+    def _source(self, name: str) -> _Derived:
+        known = self._derived.get(name)
+        return known or _Derived(name, None, self._module(name))
+
     def _is_map(self, name: str) -> bool:
-        """Whether the layer reads feature maps, channels before positions."""
-        layer, _ = self._derived.get(name, (name, None))
-        return not isinstance(self._module(layer), nn.Linear)
+        """Whether the input is feature maps, channels before positions."""
+        return not isinstance(self._source(name).reader, nn.Linear)
 
     def _module(self, name: str) -> nn.Module:
         return self._model.get_submodule(name)
@@ -125,19 +147,19 @@ class Statistics:
         return {name: tensors for name, tensors in found.items() if tensors is not None}
 
     def _key(self, kind: str, name: str) -> str:
-        if name not in self._derived:
-            return digest.of_text(kind, name, self.digest)
-        layer, through = self._derived[name]
-        return digest.of_text(kind, name, self.digest, layer, digest.of_model(through))
+        source = self._source(name)
+        if source.through is None:
+            return digest.of_text(kind, source.layer, self.digest)
+        return digest.of_text(kind, source.layer, self.digest, digest.of_model(source.through))
 
     @torch.no_grad()
     def _watch(self, collectors_by_name: Mapping[str, Collector]) -> None:
         with ExitStack() as stack:
             stack.enter_context(eval_mode(self._model))
             for name, collector in collectors_by_name.items():
-                layer, through = self._derived.get(name, (name, None))
-                hook = _seer(collector, through)
-                handle = self._module(layer).register_forward_pre_hook(hook)
+                source = self._source(name)
+                hook = _seer(collector, source.through)
+                handle = self._module(source.layer).register_forward_pre_hook(hook)
                 stack.callback(handle.remove)
             for batch in self._calibration.batches:
                 self._model(*moved(batch.args, device_of(self._model)))
