@@ -150,7 +150,9 @@ class Statistics:
         source = self._source(name)
         if source.through is None:
             return digest.of_text(kind, source.layer, self.digest)
-        return digest.of_text(kind, source.layer, self.digest, digest.of_model(source.through))
+        through = digest.of_model(source.through)
+        reader = f"{type(source.reader).__name__} {source.reader.extra_repr()}"
+        return digest.of_text(kind, source.layer, self.digest, through, reader)
 
     @torch.no_grad()
     def _watch(self, collectors_by_name: Mapping[str, Collector]) -> None:
