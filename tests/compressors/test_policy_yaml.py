@@ -3,31 +3,89 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, find, given, reject, settings
 from hypothesis import strategies as st
 
 from compressors.errors import PolicyError
-from compressors.policies.policy import LayerPolicy, Policy, Recovery
+from compressors.policies import policy as policy_module
+from compressors.policies import steps
+from compressors.policies.policy import LayerPolicy, Policy, Recovery, Rounds
 from compressors.policies.policy_yaml import dump, load, policy_id, read, write
-from compressors.policies.steps import LowRank, Prune, Quantize
+from compressors.policies.steps import Heads, LowRank, Prune, Quantize, Sparsify
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
-BITS = st.none() | st.integers(2, 8)
-PRUNES = st.builds(
-    Prune,
-    st.floats(0, 1, exclude_max=True),
-    st.sampled_from(["l1", "l2"]),
-    st.integers(1, 64),
-)
-LOWRANKS = st.builds(LowRank, st.floats(0, 1, exclude_min=True))
-QUANTIZES = st.builds(Quantize, BITS, BITS, st.sampled_from(["minmax", "percentile", "mse"]))
-LAYERS = st.builds(
-    LayerPolicy, NAMES, st.none() | PRUNES, st.none() | LOWRANKS, st.none() | QUANTIZES
-)
+SHARES = st.floats(0, 1, exclude_max=True)
 POSITIVE = st.floats(0, exclude_min=True, allow_infinity=False, allow_nan=False)
+NOT_NEGATIVE = st.floats(0, allow_infinity=False, allow_nan=False)
+
+
+def words(literal: Any) -> st.SearchStrategy[str]:
+    return st.sampled_from(get_args(literal))
+
+
+@st.composite
+def legal(draw: st.DrawFn, kind: type[Any], **fields: st.SearchStrategy[Any]) -> Any:
+    """A step of every field drawn at random; combinations that its own rules refuse are not."""
+    try:
+        return kind(**{name: draw(values) for name, values in fields.items()})
+    except PolicyError:
+        reject()
+
+
+PRUNES = legal(
+    Prune,
+    channels=SHARES,
+    criterion=words(steps.Criterion),
+    multiple=st.integers(1, 64),
+    repair=st.booleans(),
+)
+HEADS = legal(Heads, share=SHARES, criterion=words(steps.HeadCriterion), repair=st.booleans())
+SPARSIFIES = st.one_of(
+    st.just(Sparsify(0.7, criterion="taylor", scope="model")),  # the same in all of the entries
+    legal(Sparsify, share=SHARES, criterion=words(steps.WeightCriterion)),
+    legal(
+        Sparsify,
+        pattern=st.integers(1, 64).flatmap(
+            lambda of: st.integers(1, of).map(lambda kept: f"{kept}:{of}")
+        ),
+        criterion=words(steps.WeightCriterion),
+    ),
+)
+RATIOS = st.floats(0, 1, exclude_min=True)
+LOWRANKS = st.one_of(
+    legal(LowRank, **{size: values}, form=words(steps.Form), aware=st.booleans())
+    for size, values in (("ratio", RATIOS), ("energy", RATIOS), ("rank", st.integers(1, 4096)))
+)
+QUANTIZES = st.sampled_from(sorted(steps.FUNCTION_BITS)).flatmap(
+    lambda function: legal(
+        Quantize,
+        weights=st.none() | st.sampled_from(steps.FUNCTION_BITS[function]),
+        activations=st.none() | st.sampled_from(list(steps.ACTIVATION_BITS)),
+        ranges=words(steps.Ranges),
+        function=st.just(function),
+        granularity=words(steps.Granularity),
+        group=st.integers(2, 512),
+        rounding=words(steps.Rounding) if function in steps.AFFINE else st.just("nearest"),
+        bias_correction=st.booleans(),
+        dynamic=st.booleans(),
+        smooth=st.just(0.0) | SHARES,
+    )
+)
+LAYERS = st.builds(
+    LayerPolicy,
+    name=NAMES,
+    prune=st.none() | PRUNES,
+    lowrank=st.none() | LOWRANKS,
+    quantize=st.none() | QUANTIZES,
+    sparsify=st.none() | SPARSIFIES,
+    heads=st.none() | HEADS,
+)
 RECOVERIES = st.builds(
     Recovery,
     epochs=st.integers(0, 100),
@@ -35,20 +93,58 @@ RECOVERIES = st.builds(
     temperature=POSITIVE,
     weight=st.floats(0, 1),
     batch_size=st.integers(1, 512),
-    optimizer=st.sampled_from(["adamw", "sgd"]),
-    schedule=st.sampled_from(["constant", "cosine"]),
+    optimizer=words(policy_module.Optimizer),
+    schedule=words(policy_module.Schedule),
     seed=st.integers(0, 2**63),
+    teacher=st.just("original") | NAMES,
+    features=NOT_NEGATIVE,
+    attention=NOT_NEGATIVE,
+    hints=st.lists(NAMES, max_size=3, unique=True).map(tuple),
+    scales=words(policy_module.Scales),
+)
+ROUNDS = st.builds(
+    Rounds,
+    count=st.integers(1, 100),
+    epochs=st.integers(0, 100),
+    loss_rise=st.none() | NOT_NEGATIVE,
 )
 POLICIES = st.builds(
     Policy,
-    st.lists(NAMES, max_size=4, unique=True).map(tuple),
-    st.lists(LAYERS, max_size=4, unique_by=lambda layer: layer.name).map(tuple),
-    RECOVERIES,
+    remove=st.lists(NAMES, max_size=4, unique=True).map(tuple),
+    layers=st.lists(LAYERS, max_size=4, unique_by=lambda layer: layer.name).map(tuple),
+    recovery=RECOVERIES,
+    rounds=ROUNDS,
+    equalize=st.booleans(),
+    student=st.just("original") | NAMES,
 )
 
 
+def test_the_strategies_fill_every_field() -> None:
+    """A key that is added later must be drawn here too."""
+    made = {
+        Prune: PRUNES,
+        Heads: HEADS,
+        LowRank: LOWRANKS,
+        Quantize: QUANTIZES,
+        Sparsify: SPARSIFIES,
+        LayerPolicy: LAYERS,
+        Recovery: RECOVERIES,
+        Rounds: ROUNDS,
+        Policy: POLICIES,
+    }
+    for kind, strategy in made.items():
+        for field in fields(kind):
+            if field.name != "version":
+                wanted = partial(_says, field.name, field.default)
+                find(strategy, wanted, settings=settings(phases=[Phase.generate], database=None))
+
+
+def _says(name: str, default: Any, made: Any) -> bool:
+    return getattr(made, name) not in (default, ())
+
+
 @given(POLICIES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_round_trip_gives_the_same_policy_and_the_same_bytes(policy: Policy) -> None:
     text = dump(policy)
     again = load(text)
@@ -84,12 +180,24 @@ def test_the_canonical_text_is_what_the_documentation_shows() -> None:
         "remove: [layer1.1]\n"
         "layers:\n"
         "  layer1.0.conv1:\n"
-        "    prune: {channels: 0.5, criterion: l2, multiple: 8}\n"
+        "    prune: {channels: 0.5, multiple: 8}\n"
         "    lowrank: {ratio: 0.5}\n"
-        "    quantize: {weights: 8, activations: float, ranges: minmax}\n"
-        "recovery: {epochs: 12, learning_rate: 0.001, temperature: 4.0, weight: 0.5,"
-        " batch_size: 64, optimizer: adamw, schedule: cosine, seed: 0}\n"
+        "    quantize: {weights: 8, activations: float}\n"
+        "recovery: {epochs: 12}\n"
     )
+
+
+def test_what_is_at_its_default_is_not_said_and_changes_no_id() -> None:
+    """A key that is added later, with a default that changes nothing, keeps every policy's id."""
+    entry = "conv1:\n    quantize: {weights: 8, activations: float"
+    short = load(f"version: 1\nlayers:\n  {entry}}}\n")
+    long = load(
+        "version: 1\nstudent: original\nremove: []\nequalize: false\nrounds: {count: 1}\n"
+        "recovery: {epochs: 0, teacher: original, hints: []}\n"
+        f"layers:\n  {entry}, ranges: minmax, function: symmetric, smooth: 0}}\n"
+    )
+    assert long == short
+    assert dump(long) == dump(short) == f"version: 1\nlayers:\n  {entry}}}\n"
 
 
 def test_ids_tell_policies_apart_and_not_their_order_or_spelling() -> None:
@@ -136,7 +244,25 @@ BAD = {
     LAYER + "{prune: {channels: 0.5, criterion: l3}}": "valid: l1, l2",
     LAYER + "{lowrank: {ratio: 0}}": "lowrank.ratio cannot be 0",
     LAYER + "{quantize: {weights: 0, activations: 8}}": "quantize.weights cannot be 0",
-    LAYER + "{quantize: {weights: 16, activations: 8}}": "valid: 2, 3, 4, 5, 6, 7, 8, or float",
+    LAYER + "{quantize: {weights: 9, activations: 8}}": "valid: 1, 2, 3, 4, 5, 6, 7, 8, 16, or fl",
+    LAYER + "{quantize: {weights: 8, activations: 16}}": "valid: 2, 3, 4, 5, 6, 7, 8, or float",
+    LAYER + "{quantize: {weights: 3, activations: 8, function: ternary}}": "valid: 2 bits, or at 3",
+    LAYER + "{quantize: {weights: 4, activations: float, dynamic: true}}": "with float activations",
+    LAYER + "{quantize: {weights: float, activations: 8, rounding: gptq}}": "with float weights",
+    LAYER + "{quantize: {weights: 8, activations: 8, dynamic: 1}}": "valid: true, false",
+    LAYER + "{heads: {share: 0.5, criterion: hessian}}": "valid: l1, l2, activation, taylor, wanda",
+    LAYER + "{sparsify: {share: 0.5, pattern: '2:4'}}": "either a share or a pattern",
+    LAYER + "{sparsify: {pattern: 2:4}}": "sparsify.pattern cannot be 124; valid: n:m",
+    LAYER + "{sparsify: {pattern: '4:2'}}": "sparsify.pattern cannot be '4:2'",
+    LAYER + "{sparsify: {pattern: '2:4', scope: model}}": "sparsify.scope cannot be 'model'",
+    LAYER + "{lowrank: {ratio: 0.5, rank: 3}}": "one of ratio, energy and rank",
+    LAYER + "{lowrank: {rank: 0}}": "lowrank.rank cannot be 0",
+    LAYER
+    + "{lowrank: {energy: 0.9, form: tucker, aware: true}}": "cannot be true with form tucker",
+    "version: 1\nrounds: {count: 0}": "rounds.count cannot be 0",
+    "version: 1\nequalize: 1": "equalize cannot be 1; valid: true, false",
+    "version: 1\nrecovery: {hints: layer1}": "hints must be a list",
+    "version: 1\nrecovery: {features: -1}": "recovery.features cannot be -1; valid: a number from 0",
     LAYER + "{quantize: {weights: 8}}": "'activations' of quantize is missing",
     LAYER + "{quantize: {weights: 8, activations: 8, bits: 8}}": "Unknown key of quantize 'bits'",
     LAYER + "{quantise: {}}": "Did you mean 'quantize'",
