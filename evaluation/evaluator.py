@@ -34,7 +34,7 @@ class Evaluation:
     """What one policy gave, and what finding out cost."""
 
     measurement: Measurement  # quality as simulated, on the validation split; then the costs
-    record: dict[str, Any]  # Record.to_json()
+    record: dict[str, Any]  # Record.to_json(), with what this target only simulates
     artifact: Path
     seconds: float
     evaluations: float  # whole validation splits scored
@@ -76,7 +76,7 @@ class Evaluator:
             artifact = self.target.lower(compressed, self.task, artifact_path)
             reference = self.reference(artifact_path.parent)
             values = (quality, *self._costs(compressed, artifact, reference))
-        record = compressed.record.to_json()
+        record = self._record(compressed)
         del compressed
         gc.collect()  # graphs of a trial hold each other, and the next one needs the room
         seconds = perf_counter() - start
@@ -95,6 +95,14 @@ class Evaluator:
         """The quality of a deployable file on a split."""
         with quiet.busy():
             return self.task.quality(self.target.load(path), split)
+
+    def _record(self, compressed: CompressedModel) -> dict[str, Any]:
+        """What was done, and of every layer which steps are simulated on this target."""
+        record = compressed.record.to_json()
+        for layer, row in zip(compressed.record.layers, record["layers"], strict=True):
+            here = self.target.capability.simulated(layer)
+            row["simulated"] = list(dict.fromkeys((*layer.simulated, *here)))
+        return record
 
     def _simulated_quality(self, compressed: CompressedModel) -> Value:
         module = compressed.module.eval()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from compressors.data import Data
-from compressors.record import CompressedModel, LayerKind
+from compressors.errors import choices
+from compressors.record import CompressedModel, LayerKind, LayerRecord
 from evaluation.measurement import Value
 from evaluation.task import Predict
+
+DEFAULT_FUNCTION = "symmetric"  # of a quantised layer whose record names none
+DEFAULT_GRANULARITY = "channel"
 
 
 @dataclass(frozen=True)
@@ -30,10 +35,61 @@ INT8 = Precision(8, 8)
 
 @dataclass(frozen=True)
 class Capability:
-    """The capability table: per layer kind the precisions with a kernel; the channel multiple."""
+    """The capability table: what of a compressed layer a target carries out, and what it cannot.
+
+    A layer within the table is lowered; `simulated` says which of its steps then change the
+    numbers that come out and save nothing.
+    """
 
     precisions: Mapping[LayerKind, tuple[Precision, ...]]
     channel_multiple: int = 1
+    functions: Mapping[str, tuple[int, ...]] = field(  # number formats, each with its widths
+        default_factory=lambda: {DEFAULT_FUNCTION: (8,)}
+    )
+    granularities: tuple[str, ...] = (DEFAULT_GRANULARITY, "tensor")
+    dynamic: bool = False  # activations whose ranges are found on every input
+    patterns: tuple[str, ...] = ()  # n:m of sparse weights that it gains by
+    unstructured: bool = False  # whether it gains by single zeros anywhere
+    integer_activations: bool = True  # whether rounded activations are computed as integers
+
+    def offered(self, kind: LayerKind, function: str = DEFAULT_FUNCTION) -> tuple[Precision, ...]:
+        """The precisions of a kind with the weights in one number format, or in float."""
+        widths = (None, *self.functions.get(function, ()))
+        return tuple(p for p in self.precisions.get(kind, ()) if p.weights in widths)
+
+    def refusal(self, layer: LayerRecord) -> str | None:
+        """What the target cannot carry out of a layer, with the valid choices; None: nothing."""
+        valid = self.precisions.get(layer.kind, ())
+        asked = Precision(layer.weight_bits, layer.activation_bits)
+        if asked not in valid:
+            return f"as {asked}; valid for {layer.kind}: {choices(valid) or 'nothing'}"
+        if layer.dynamic and not self.dynamic:
+            return "with dynamic activations; valid: dynamic false"
+        return None if layer.weight_bits is None else self._weight_refusal(layer, layer.weight_bits)
+
+    def _weight_refusal(self, layer: LayerRecord, bits: int) -> str | None:
+        function = layer.weight_function or DEFAULT_FUNCTION
+        if bits not in self.functions.get(function, ()):
+            able = [name for name, widths in self.functions.items() if bits in widths]
+            return (
+                f"with function {function} at {bits} bits; valid there: {choices(able) or 'none'}"
+            )
+        granularity = layer.granularity or DEFAULT_GRANULARITY
+        if re.sub(r"\d+$", "", granularity) not in self.granularities:
+            return f"with granularity {granularity}; valid: {choices(self.granularities)}"
+        return None
+
+    def simulated(self, layer: LayerRecord) -> tuple[str, ...]:
+        """The steps of a layer, or parts of steps, that this target only simulates."""
+        steps = []
+        if (layer.sparsity or layer.pattern) and not self._gains_by_zeros(layer):
+            steps.append("sparsify")
+        if layer.activation_bits is not None and not self.integer_activations:
+            steps.append("quantize.activations")
+        return tuple(steps)
+
+    def _gains_by_zeros(self, layer: LayerRecord) -> bool:
+        return self.unstructured or layer.pattern in self.patterns
 
 
 @dataclass(frozen=True)

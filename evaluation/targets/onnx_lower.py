@@ -12,7 +12,7 @@ from copy import deepcopy
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
-from torch import nn
+from torch import Tensor, nn
 
 from compressors.data import Data
 from compressors.quantization.layers import LayerQuantization, describe, strip
@@ -24,16 +24,13 @@ from evaluation.targets.onnx_plan import Plan, QuantizedLayer, Scale, plan, set_
 from evaluation.targets.onnx_qdq import write, write_layers_only
 from evaluation.targets.ort_session import Session
 
+UNTIED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)
 LARGEST_BIAS = 2.0**30  # of a kernel's 32-bit sums, with room for what is added to it
 
 
 def lower(compressed: CompressedModel, data: Data) -> Graph:
     """The deployable graph."""
-    module = deepcopy(compressed.module).cpu()
-    described = describe(module)
-    strip(module)
-    _untie(module)
-    graph, factors = export(module, tuple(tensor.cpu() for tensor in compressed.example))
+    graph, factors, described = float_graph(compressed)
     layers = _layers(graph, described, factors)
     if not layers:
         return graph
@@ -44,10 +41,27 @@ def lower(compressed: CompressedModel, data: Data) -> Graph:
     return written
 
 
+def float_graph(
+    compressed: CompressedModel,
+) -> tuple[Graph, Factors, dict[str, LayerQuantization]]:
+    """The model in float32, what folding did to its weights, and how its layers are quantised."""
+    module = deepcopy(compressed.module).cpu()
+    described = describe(module)
+    strip(module)
+    module.float()
+    _untie(module)
+    example = tuple(_as_float32(tensor.cpu()) for tensor in compressed.example)
+    return *export(module, example), described
+
+
+def _as_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
 def _untie(module: nn.Module) -> None:
     """Weights in common become each layer's own, for every layer may have its own integers."""
     for layer in module.modules():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)) and "weight" in layer._parameters:
+        if isinstance(layer, UNTIED) and "weight" in layer._parameters:
             layer.weight = nn.Parameter(layer.weight.detach().clone())
 
 

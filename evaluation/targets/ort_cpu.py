@@ -1,7 +1,8 @@
 """ONNX Runtime on this machine's CPU: float, and 8-bit integer Linear and Conv2d.
 
-Activations are unsigned, weights signed and per channel: the pair that has fast kernels here.
-Latencies are what a Python caller of `InferenceSession.run` sees.
+Activations are unsigned, weights signed and per channel or per tensor: the pair that has fast
+kernels here. Zeros are multiplied like any weight. Latencies are what a Python caller of
+`InferenceSession.run` sees.
 """
 
 from __future__ import annotations
@@ -10,18 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compressors.data import Data
-from compressors.errors import UserError, choices
+from compressors.errors import UserError
 from compressors.record import CompressedModel, LayerRecord
-from evaluation import quiet
-from evaluation.cache import cache_dir, make_folder, replacing
-from evaluation.measurement import LATENCY, Value
-from evaluation.target import FLOAT, INT8, Artifact, Capability, Precision, Timing
+from evaluation.cache import make_folder, replacing
+from evaluation.measurement import Value
+from evaluation.target import FLOAT, INT8, Artifact, Capability, Timing
 from evaluation.targets import ort_session
-from evaluation.targets.latency_cache import Latency, LatencyCache, processor
 from evaluation.targets.onnx_graph import signature, to_model
 from evaluation.targets.onnx_lower import lower
+from evaluation.targets.ort_timing import OrtTiming
 from evaluation.task import Predict
-from evaluation.timing import interleaved
 
 
 class OrtCpu:
@@ -29,25 +28,20 @@ class OrtCpu:
 
     name = "ort_cpu"
     suffix = ".onnx"
-    capability = Capability({"linear": (FLOAT, INT8), "conv2d": (FLOAT, INT8)}, channel_multiple=8)
+    capability = Capability(
+        {
+            "linear": (FLOAT, INT8),
+            "conv2d": (FLOAT, INT8),
+            "conv1d": (FLOAT,),
+            "conv_transpose2d": (FLOAT,),
+            "embedding": (FLOAT,),
+        },
+        channel_multiple=8,
+    )
 
     def __init__(self, threads: int = 1, batch: int = 1, cache_dir: str | None = None) -> None:
-        for rule, value in (("target.threads", threads), ("target.batch", batch)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"{rule} cannot be {value!r}; valid: a whole number from 1.")
+        self._timing = OrtTiming.of(self.name, ort_session.open_file, threads, batch, cache_dir)
         self._threads = threads
-        self._batch = batch
-        self._latencies = self._open_cache(cache_dir)
-
-    def _open_cache(self, chosen: str | None) -> LatencyCache:
-        conditions: dict[str, str | int] = {
-            "target": self.name,
-            "processor": processor(),
-            "runtime": ort_session.VERSION,
-            "threads": self._threads,
-            "batch": self._batch,
-        }
-        return LatencyCache(cache_dir(chosen) / "latency", conditions)
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the ONNX file."""
@@ -65,35 +59,13 @@ class OrtCpu:
 
     def latency(self, artifact: Artifact, reference: Artifact) -> Value:
         """Measured alone beside the reference, once a signature, then remembered."""
-        latency = self._latencies.get(artifact.signature)
-        if latency is None:
-            with quiet.alone():  # whoever was alone before may have measured it meanwhile
-                latency = self._latencies.remembered(
-                    artifact.signature, lambda: self._measure(artifact, reference)
-                )
-        return Value(LATENCY, latency.median_ms, latency.spread_ms)
+        return self._timing.latency(artifact, reference)
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
-        sessions = [ort_session.open_file(p, self._threads) for p in (reference, *candidates)]
-        with quiet.alone():
-            return interleaved([session.call(self._batch) for session in sessions])[1:]
-
-    def _measure(self, artifact: Artifact, reference: Artifact) -> Latency:
-        if artifact.signature == reference.signature:
-            session = ort_session.open_file(artifact.path, self._threads)
-            timing = interleaved([session.call(self._batch)])[0]
-            return Latency(timing.median_ms, timing.spread_ms)
-        base = self.latency(reference, reference).value
-        timing = self.compare(reference.path, [artifact.path])[0]
-        median = base / timing.speedup
-        return Latency(median, median * timing.speedup_spread / timing.speedup)
+        return self._timing.compare(reference, candidates)
 
     def _check(self, layer: LayerRecord) -> None:
-        valid = self.capability.precisions[layer.kind]
-        asked = Precision(layer.weight_bits, layer.activation_bits)
-        if asked not in valid:
-            raise UserError(
-                f"{self.name} has no kernel for layer '{layer.name}' as {asked}; "
-                f"valid for {layer.kind}: {choices(valid)}."
-            )
+        reason = self.capability.refusal(layer)
+        if reason:
+            raise UserError(f"{self.name} has no kernel for layer '{layer.name}' {reason}.")

@@ -76,7 +76,7 @@ class Session:
 
     def _feed(self, args: tuple[Tensor, ...]) -> dict[str, Any]:
         pairs = zip(self._inputs, args, strict=True)
-        return {value.name: arg.detach().numpy() for value, arg in pairs}
+        return {value.name: _array(value.type, arg) for value, arg in pairs}
 
 
 def open_file(path: Path, threads: int, dump: Path | None = None) -> Session:
@@ -90,6 +90,12 @@ def open_file(path: Path, threads: int, dump: Path | None = None) -> Session:
             reason = str(error).splitlines()[0]
             raise UserError(f"ONNX Runtime cannot load '{path}': {reason}") from error
         raise
+
+
+def _array(name: str, arg: Tensor) -> Any:
+    """The tensor as an array; a model of half or double precision is a float one here."""
+    values = arg.detach()
+    return (values.float() if name == "tensor(float)" else values).cpu().numpy()
 
 
 def _type(name: str) -> Any:

@@ -23,6 +23,23 @@ def test_groups_divide_the_work() -> None:
     assert macs(model, (torch.zeros(1, 8, 4, 4),)) == 8 * 16 * 9
 
 
+def test_the_other_kinds_by_hand() -> None:
+    once = nn.Conv1d(3, 8, 5, stride=2)
+    assert macs(once, (torch.zeros(2, 3, 11),)) == 8 * 4 * 3 * 5
+    up = nn.ConvTranspose2d(6, 4, 3, stride=2, groups=2)
+    assert macs(up, (torch.zeros(1, 6, 5, 7),)) == 6 * 5 * 7 * (4 // 2) * 9
+    table = nn.Embedding(11, 8)
+    assert macs(table, (torch.zeros(1, 4, dtype=torch.long),)) == 0
+    assert parameters(nn.Sequential(once, up, table)) == 8 * 15 + 8 + 6 * 2 * 9 + 4 + 88
+
+
+def test_a_layer_that_runs_twice_works_twice_and_is_learnt_once() -> None:
+    layer = nn.Linear(6, 6)
+    model = nn.Sequential(layer, nn.ReLU(), layer)
+    assert macs(model, (torch.zeros(1, 6),)) == 72
+    assert parameters(model) == 42
+
+
 def test_samples_that_a_model_flattens_into_many_rows_count_whole() -> None:
     model = nn.Sequential(nn.Linear(12, 16), nn.Flatten(0, 1), nn.Linear(16, 5))
     assert macs(model, (torch.zeros(3, 7, 12),)) == 7 * (12 * 16 + 16 * 5)
