@@ -1,113 +1,133 @@
-"""Low rank: a layer becomes two thinner ones, by the truncated SVD of its weight.
+"""Low rank: a layer becomes two or three thinner ones, by a truncated decomposition of its weight.
 
-A k x k convolution becomes a k x k one with `rank` outputs and a 1 x 1 one; a linear layer two
-linear ones. They stand as a Sequential at the layer's path: `layer.0`, `layer.1`. The rank is a
-share of the full rank that the layer has when this step comes, after channels were removed.
+They stand in a row at the layer's path: `layer.0`, `layer.1`. Ranks are shares of the full rank
+that the layer has when this step comes, after channels were removed. A layer that would take more
+weights or more multiply-accumulates is left whole; a table, which has no multiply-accumulates, is
+judged by its weights alone. A weight that other modules have too stays whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from compressors.modules import keep_calls, replace
-from compressors.policies.policy_rules import rank_of
+from compressors.calibration.cache import ContentCache
+from compressors.calibration.statistics import Statistics
+from compressors.lowrank.costs import Size, nominal_sizes, sizes_met
+from compressors.lowrank.factorised import Factorised, before_parts
+from compressors.lowrank.jobs import Grams, Job, job_of, refusal
+from compressors.lowrank.methods import Ranks
+from compressors.lowrank.ranks import needs_values
+from compressors.modules import replace
 from compressors.policies.steps import LowRank
 
 
-def factorise_layers(
-    model: nn.Module, layers: Mapping[str, LowRank]
-) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Factorise the named layers, in place: the ranks, and notes on layers left whole."""
-    ranks: dict[str, int] = {}
-    notes = []
-    for name, lowrank in layers.items():
-        layer = model.get_submodule(name)
-        assert isinstance(layer, (nn.Conv2d, nn.Linear))
-        outputs, inputs = layer.weight.flatten(1).shape
-        rank = rank_of(min(outputs, inputs), lowrank.ratio or 1.0)
-        halves = rank * (outputs + inputs)
-        if halves >= outputs * inputs:
-            notes.append(
-                f"{name}: left whole, as rank {rank} would take {halves} weights"
-                f" in place of {outputs * inputs}"
-            )
-            continue
-        replace(model, name, factorise(layer, rank))
-        ranks[name] = rank
-    return ranks, tuple(notes)
+@dataclass(frozen=True)
+class Factorisation:
+    """What became of the layers: their parts' paths, their ranks, and why some were left whole.
 
+    Ranks are in the order in which data meets them: one, or with tucker the inputs' and outputs'.
+    """
 
-class Factorised(nn.Sequential):
-    """The two halves; reads as the layer did for models that look at weights and biases."""
-
-    def __init__(self, first: nn.Module, second: nn.Module) -> None:
-        super().__init__(first, second)
-        keep_calls(self)
-
-    @property
-    def weight(self) -> Tensor:
-        """The product of the halves, shaped as the layer's weight."""
-        first, second = self._weights()
-        return (second.flatten(1) @ first.flatten(1)).reshape(len(second), *first.shape[1:])
-
-    @property
-    def bias(self) -> Tensor | None:
-        """The layer's bias, which the second half has."""
-        bias = self[1].bias
-        assert bias is None or isinstance(bias, Tensor)
-        return bias
-
-    def _weights(self) -> tuple[Tensor, Tensor]:
-        first, second = self[0].weight, self[1].weight
-        assert isinstance(first, Tensor)
-        assert isinstance(second, Tensor)
-        return first, second
+    parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ranks: dict[str, Ranks] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @torch.no_grad()
-def factorise(layer: nn.Conv2d | nn.Linear, rank: int) -> Factorised:
-    """The two thinner layers whose product is the nearest of that rank to the weight."""
-    weight = layer.weight.detach()
-    left, values, right = torch.linalg.svd(weight.flatten(1).double(), full_matrices=False)
-    root = values[:rank].sqrt()
-    first, second = _halves(layer, rank)
-    _fill(first, (root[:, None] * right[:rank]).reshape(first.weight.shape))
-    _fill(second, (left[:, :rank] * root).reshape(second.weight.shape))
-    if layer.bias is not None and second.bias is not None:
-        second.bias.copy_(layer.bias)
-    return Factorised(first, second)
+def factorise_layers(
+    model: nn.Module,
+    layers: Mapping[str, LowRank],
+    statistics: Statistics,
+    cache: ContentCache,
+    *,
+    example: tuple[Tensor, ...] | None = None,
+) -> Factorisation:
+    """Factorise the named layers, in place.
+
+    The statistics are of the model as it stands. Multiply-accumulates are counted for the example,
+    one sample; where it is missing, for large maps.
+    """
+    grams = Grams(statistics)
+    jobs, whole = _jobs(model, layers, cache, grams)
+    sizes = _sizes(model, jobs, example)
+    jobs = _without_losses(jobs, sizes, whole)
+    grams.wanted = {job.name for job in jobs if job.step.aware}
+    done: dict[str, Factorised] = {}
+    ranks: dict[str, Ranks] = {}
+    for job in jobs:
+        chosen = job.ranks()
+        reason = job.loss(chosen, sizes[job.name])
+        if reason is not None:
+            whole[job.name] = reason
+            continue
+        ranks[job.name] = chosen
+        done[job.name] = job.made(chosen)
+    for name, factorised in done.items():
+        replace(model, name, factorised)
+    parts = {name: tuple(before_parts(name, factorised)) for name, factorised in done.items()}
+    notes = (f"{name}: left whole, {whole[name]}" for name in layers if name in whole)
+    return Factorisation(parts, ranks, tuple(notes))
 
 
-def _halves(
-    layer: nn.Conv2d | nn.Linear, rank: int
-) -> tuple[nn.Conv2d | nn.Linear, nn.Conv2d | nn.Linear]:
-    first: nn.Conv2d | nn.Linear
-    second: nn.Conv2d | nn.Linear
-    bias = layer.bias is not None
-    if isinstance(layer, nn.Linear):
-        first = nn.Linear(layer.in_features, rank, bias=False)
-        second = nn.Linear(rank, layer.out_features, bias=bias)
-    else:
-        first = nn.Conv2d(
-            layer.in_channels,
-            rank,
-            _pair(layer.kernel_size),
-            stride=_pair(layer.stride),
-            padding=layer.padding if isinstance(layer.padding, str) else _pair(layer.padding),
-            dilation=_pair(layer.dilation),
-            bias=False,
-            padding_mode=layer.padding_mode,
-        )
-        second = nn.Conv2d(rank, layer.out_channels, 1, bias=bias)
-    return first.to(layer.weight), second.to(layer.weight)
+def halves_before(
+    model: nn.Module, parts: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, nn.Module | None, nn.Module]]:
+    """For each part: the layer it comes from, what the layer's input has gone through, the part.
+
+    The first part has gone through nothing. The modules are those in the model, not copies.
+    """
+    found = {}
+    for name in parts:
+        factorised = model.get_submodule(name)
+        assert isinstance(factorised, Factorised)
+        found.update(before_parts(name, factorised))
+    return found
 
 
-def _pair(values: tuple[int, ...]) -> tuple[int, int]:
-    return values[0], values[1]
+def _jobs(
+    model: nn.Module, layers: Mapping[str, LowRank], cache: ContentCache, grams: Grams
+) -> tuple[list[Job], dict[str, str]]:
+    """The jobs of the layers that can be factorised, and why the others cannot."""
+    jobs, whole = [], {}
+    for name, step in layers.items():
+        layer = model.get_submodule(name)
+        reason = refusal(model, layer)
+        if reason is None:
+            jobs.append(job_of(name, layer, step, cache, grams))
+        else:
+            whole[name] = reason
+    return jobs, whole
 
 
-def _fill(layer: nn.Conv2d | nn.Linear, weight: Tensor) -> None:
-    layer.weight.copy_(weight)
+def _without_losses(
+    jobs: list[Job], sizes: Mapping[str, list[Size]], whole: dict[str, str]
+) -> list[Job]:
+    """The jobs that may gain: those whose ranks are known beforehand are judged at no cost."""
+    left = []
+    for job in jobs:
+        reason = None if needs_values(job.step) else job.loss(job.ranks(), sizes[job.name])
+        if reason is None:
+            left.append(job)
+        else:
+            whole[job.name] = reason
+    return left
+
+
+def _sizes(
+    model: nn.Module, jobs: list[Job], example: tuple[Tensor, ...] | None
+) -> dict[str, list[Size]]:
+    """The maps that each layer reads; measured where a factorisation's cost depends on them."""
+    sizes = {job.name: nominal_sizes(job.layer) for job in jobs}
+    asked = {
+        job.name: job.layer
+        for job in jobs
+        if job.step.form != "channel" or isinstance(job.layer, nn.ConvTranspose2d)
+    }
+    if asked and example is not None:
+        met = sizes_met(model, asked, example)
+        sizes.update({name: found for name, found in met.items() if found})
+    return sizes

@@ -1,0 +1,56 @@
+"""The thinner layers that stand for one layer, in a row at its path: `fc.0`, `fc.1`.
+
+Knows nothing of how they came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from compressors.modules import keep_calls
+
+
+class Factorised(nn.Sequential):
+    """The parts; reads as the layer did for models that look at weights and biases.
+
+    `product` is how the parts' weights multiply to the layer's, as `einsum` writes it.
+    """
+
+    def __init__(self, parts: Sequence[nn.Module], product: str) -> None:
+        super().__init__(*parts)
+        self.product = product
+        keep_calls(self)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """The layer's output; transposed convolutions may be asked for a size."""
+        x = input
+        for part in self:
+            sized = output_size is not None and isinstance(part, nn.ConvTranspose2d)
+            x = part(x, output_size) if sized else part(x)
+        return x
+
+    @property
+    def weight(self) -> Tensor:
+        """The product of the parts, shaped as the layer's weight."""
+        return torch.einsum(self.product, *(part.weight for part in self))
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The layer's bias, which the last part has."""
+        bias = self[-1].bias
+        assert bias is None or isinstance(bias, Tensor)
+        return bias
+
+
+def before_parts(
+    layer: str, factorised: Factorised
+) -> dict[str, tuple[str, nn.Module | None, nn.Module]]:
+    """For each part by path: the layer, what its input has gone through until there, the part."""
+    parts = list(factorised)
+    return {
+        f"{layer}.{index}": (layer, nn.Sequential(*parts[:index]) if index else None, part)
+        for index, part in enumerate(parts)
+    }
