@@ -14,6 +14,7 @@ from compressors.record import CompressedModel, LayerKind, LayerRecord
 from evaluation.measurement import Value
 from evaluation.task import Predict
 
+FLOAT_BITS = 32
 DEFAULT_FUNCTION = "symmetric"  # of a quantised layer whose record names none
 DEFAULT_GRANULARITY = "channel"
 
@@ -48,8 +49,8 @@ class Capability:
     )
     granularities: tuple[str, ...] = (DEFAULT_GRANULARITY, "tensor")
     dynamic: bool = False  # activations whose ranges are found on every input
-    patterns: tuple[str, ...] = ()  # n:m of sparse weights that it gains by
-    unstructured: bool = False  # whether it gains by single zeros anywhere
+    patterns: tuple[str, ...] = ()  # n:m of sparse weights with a kernel that gains by them
+    mask_bits: float | None = None  # a weight, to leave zeros out of the file; None: it cannot
     integer_activations: bool = True  # whether rounded activations are computed as integers
 
     def offered(self, kind: LayerKind, function: str = DEFAULT_FUNCTION) -> tuple[Precision, ...]:
@@ -89,7 +90,10 @@ class Capability:
         return tuple(steps)
 
     def _gains_by_zeros(self, layer: LayerRecord) -> bool:
-        return self.unstructured or layer.pattern in self.patterns
+        if layer.pattern in self.patterns:
+            return True
+        bits = layer.weight_bits or FLOAT_BITS
+        return self.mask_bits is not None and layer.sparsity * bits > self.mask_bits
 
 
 @dataclass(frozen=True)

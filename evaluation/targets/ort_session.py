@@ -83,8 +83,13 @@ def open_file(path: Path, threads: int, dump: Path | None = None) -> Session:
     """The session of a file; a file that is none is the user's to mend."""
     if not path.is_file():
         raise UserError(f"There is no model file '{path}'; build it first, or name another.")
+    return open_model(path, path, threads, dump)
+
+
+def open_model(model: bytes | Path, path: Path, threads: int, dump: Path | None = None) -> Session:
+    """The session of a model that came from a file; what cannot run is the user's to mend."""
     try:
-        return Session(path, threads, dump=dump)
+        return Session(model, threads, dump=dump)
     except Exception as error:  # onnxruntime's errors share no base class
         if type(error).__module__.startswith("onnxruntime"):
             reason = str(error).splitlines()[0]

@@ -14,12 +14,13 @@ from compressors.record import CompressedModel
 from compressors.stack import apply
 from evaluation.target import FLOAT, INT8, Artifact, Precision, Target
 from evaluation.targets.ort_cpu import OrtCpu
+from evaluation.targets.storage.storage import Storage
 from tests.evaluation.tiny import LAYERS, TinyTask
 
 TASK = TinyTask()
 
 
-@pytest.fixture(params=[OrtCpu], ids=lambda c: c.name)
+@pytest.fixture(params=[OrtCpu, Storage], ids=lambda c: c.name)
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
     made: Target = request.param(cache_dir=str(tmp_path / "cache"))
     return made
@@ -35,8 +36,14 @@ def lowered(target: Target, precision: Precision, path: Path) -> Artifact:
     return target.lower(compressed(precision), TASK, path)
 
 
-def every_precision(target: Target) -> list[Precision]:
-    return list(dict.fromkeys(p for ps in target.capability.precisions.values() for p in ps))
+SOME = (FLOAT, INT8, Precision(4, None), Precision(3, 5), Precision(None, 8))
+
+
+def some_precisions(target: Target) -> list[Precision]:
+    """Of each sort that the target has with symmetric weights, one."""
+    precisions = target.capability.precisions
+    every = set.intersection(*(set(precisions[kind]) for kind in ("linear", "conv2d")))
+    return [precision for precision in SOME if precision in every]
 
 
 def test_float_is_always_among_the_precisions(target: Target) -> None:
@@ -46,7 +53,7 @@ def test_float_is_always_among_the_precisions(target: Target) -> None:
 
 
 def test_the_file_answers_as_the_simulation_does(target: Target, tmp_path: Path) -> None:
-    for precision in every_precision(target):
+    for precision in some_precisions(target):
         model = compressed(precision)
         artifact = target.lower(model, TASK, tmp_path / f"{precision}.bin")
         predict = target.load(artifact.path)
@@ -66,7 +73,7 @@ def test_the_size_is_the_files_and_nothing_else_is_written(target: Target, tmp_p
 
 
 def test_every_batch_size_runs(target: Target, tmp_path: Path) -> None:
-    for precision in every_precision(target):
+    for precision in some_precisions(target):
         predict = target.load(lowered(target, precision, tmp_path / "m.bin").path)
         inputs = next(iter(TASK.batches("test"))).args[0]
         alone = torch.cat([predict(row[None]) for row in inputs[:5]])
@@ -82,12 +89,12 @@ def test_the_signature_follows_the_shapes_and_not_the_weights(
         return target.lower(model, task, tmp_path / "m.bin").signature
 
     assert signature(0) == signature(1) != signature(0, width=24)
-    signatures = {lowered(target, p, tmp_path / "m.bin").signature for p in every_precision(target)}
-    assert len(signatures) == len(every_precision(target))
+    signatures = {lowered(target, p, tmp_path / "m.bin").signature for p in (FLOAT, INT8)}
+    assert len(signatures) == 2
 
 
 def test_lowering_leaves_the_model_as_it_was(target: Target, tmp_path: Path) -> None:
-    for precision in every_precision(target):
+    for precision in some_precisions(target):
         model = compressed(precision)
         before = {name: value.clone() for name, value in model.module.state_dict().items()}
         target.lower(model, TASK, tmp_path / "m.bin")
@@ -97,7 +104,7 @@ def test_lowering_leaves_the_model_as_it_was(target: Target, tmp_path: Path) -> 
 
 
 def test_the_same_model_gives_the_same_file(target: Target, tmp_path: Path) -> None:
-    for precision in every_precision(target):
+    for precision in some_precisions(target):
         one = lowered(target, precision, tmp_path / "one.bin").path.read_bytes()
         assert one == lowered(target, precision, tmp_path / "two.bin").path.read_bytes()
 
@@ -128,7 +135,7 @@ def test_what_has_no_kernel_is_refused_with_the_valid_choices(
     target: Target, tmp_path: Path
 ) -> None:
     impossible = Precision(3, 3)
-    if impossible in every_precision(target):
+    if impossible in some_precisions(target):
         pytest.skip("this target has every precision")
     with pytest.raises(UserError, match=r"w3a3.*valid.*float"):
         lowered(target, impossible, tmp_path / "m.bin")

@@ -1,0 +1,86 @@
+"""The target that stores: every weight in the bits that its record says, computed in float.
+
+What it is for is size: rows, groups and tables of any width, codebooks, bitmaps. Unpacked, the
+model runs in ONNX Runtime on float kernels, whatever its bits, and with the rounding of
+activations as operators of its own: its latency is that, and says nothing of integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from compressors.data import Data
+from compressors.errors import UserError
+from compressors.policies.steps import ACTIVATION_BITS, FUNCTION_BITS, WEIGHT_BITS
+from compressors.record import CompressedModel
+from evaluation.cache import make_folder, replacing
+from evaluation.measurement import Value
+from evaluation.target import Artifact, Capability, Precision, Timing
+from evaluation.targets.onnx_graph import signature, to_model
+from evaluation.targets.ort_session import Session, open_model
+from evaluation.targets.ort_timing import OrtTiming
+from evaluation.targets.storage import file
+from evaluation.targets.storage.graph import unpacked
+from evaluation.task import Predict
+
+_WEIGHTS = tuple(Precision(bits, None) for bits in (None, *WEIGHT_BITS))
+_EVERY = tuple(
+    Precision(weights.weights, activations)
+    for activations in (None, *reversed(ACTIVATION_BITS))
+    for weights in _WEIGHTS
+)
+
+
+class Storage:
+    """Packed files, unpacked to float models that run with so many threads."""
+
+    name = "storage"
+    suffix = ".safetensors"
+    capability = Capability(
+        {
+            "linear": _EVERY,
+            "conv1d": _EVERY,
+            "conv2d": _EVERY,
+            "conv_transpose2d": _EVERY,
+            "embedding": _WEIGHTS,
+        },
+        functions=FUNCTION_BITS,
+        granularities=("channel", "tensor", "group"),
+        dynamic=True,
+        mask_bits=1,
+        integer_activations=False,
+    )
+
+    def __init__(self, threads: int = 1, batch: int = 1, cache_dir: str | None = None) -> None:
+        self._timing = OrtTiming.of(self.name, _open, threads, batch, cache_dir)
+
+    def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
+        """Write the packed file."""
+        del data
+        for layer in compressed.record.layers:
+            reason = self.capability.refusal(layer)
+            if reason:
+                raise UserError(f"{self.name} cannot store layer '{layer.name}' {reason}.")
+        graph, weights = unpacked(compressed)
+        packed = file.write(to_model(graph), weights)
+        make_folder(path.parent)
+        with replacing(path) as temporary:
+            temporary.write_bytes(packed)
+        return Artifact(path, path.stat().st_size, signature(graph))
+
+    def load(self, path: Path) -> Predict:
+        """A callable that runs the unpacked model."""
+        return self._timing.open_file(path).predict
+
+    def latency(self, artifact: Artifact, reference: Artifact) -> Value:
+        """That of the unpacked float model, measured alone, once a signature."""
+        return self._timing.latency(artifact, reference)
+
+    def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
+        """One timing a candidate, in their order, interleaved with the reference."""
+        return self._timing.compare(reference, candidates)
+
+
+def _open(path: Path, threads: int) -> Session:
+    return open_model(file.read(path).SerializeToString(), path, threads)
