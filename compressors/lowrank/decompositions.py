@@ -73,6 +73,7 @@ def damped(gram: Tensor, damping: float = DAMPING) -> Tensor:
 def root_of(gram: Tensor, damping: float = DAMPING) -> Tensor:
     """A lower triangular L with L L^T the damped Gram matrix, damped further where it must be."""
     while damping <= MOST_DAMPING:
+        root: Tensor
         root, failed = torch.linalg.cholesky_ex(damped(gram, damping))
         if not int(failed):
             return root

@@ -18,7 +18,7 @@ from compressors.calibration.cache import ContentCache
 from compressors.calibration.statistics import Statistics
 from compressors.lowrank.costs import Size, nominal_sizes, sizes_met
 from compressors.lowrank.factorised import Factorised, before_parts
-from compressors.lowrank.jobs import Grams, Job, job_of, refusal
+from compressors.lowrank.jobs import Grams, Job, Plan, job_of, refusal
 from compressors.lowrank.methods import Ranks
 from compressors.lowrank.ranks import needs_values
 from compressors.modules import replace
@@ -54,21 +54,19 @@ def factorise_layers(
     grams = Grams(statistics)
     jobs, whole = _jobs(model, layers, cache, grams)
     sizes = _sizes(model, jobs, example)
-    jobs = _without_losses(jobs, sizes, whole)
-    grams.wanted = {job.name for job in jobs if job.step.aware}
-    done: dict[str, Factorised] = {}
-    ranks: dict[str, Ranks] = {}
-    for job in jobs:
-        chosen = job.ranks()
-        reason = job.loss(chosen, sizes[job.name])
-        if reason is not None:
-            whole[job.name] = reason
-            continue
-        ranks[job.name] = chosen
-        done[job.name] = job.made(chosen)
+    plans = {job.name: job.plan() for job in jobs if not needs_values(job.step)}
+    # What is left whole whatever its singular values costs nothing, so it is told apart first.
+    _tell_losses(jobs, plans, sizes, whole)
+    grams.wanted = {job.name for job in jobs if job.step.aware and job.name not in whole}
+    late = {job.name: job.plan() for job in jobs if needs_values(job.step)}
+    _tell_losses(jobs, late, sizes, whole)
+    plans.update(late)
+    jobs = [job for job in jobs if job.name not in whole]
+    done = {job.name: job.made(plans[job.name]) for job in jobs}
     for name, factorised in done.items():
         replace(model, name, factorised)
     parts = {name: tuple(before_parts(name, factorised)) for name, factorised in done.items()}
+    ranks = {name: plans[name].ranks for name in done}
     notes = (f"{name}: left whole, {whole[name]}" for name in layers if name in whole)
     return Factorisation(parts, ranks, tuple(notes))
 
@@ -92,10 +90,14 @@ def _jobs(
     model: nn.Module, layers: Mapping[str, LowRank], cache: ContentCache, grams: Grams
 ) -> tuple[list[Job], dict[str, str]]:
     """The jobs of the layers that can be factorised, and why the others cannot."""
+    owners: dict[int, list[tuple[str, nn.Module]]] = {}
+    for path, module in model.named_modules():
+        for parameter in module._parameters.values():
+            owners.setdefault(id(parameter), []).append((path, module))
     jobs, whole = [], {}
     for name, step in layers.items():
         layer = model.get_submodule(name)
-        reason = refusal(model, layer)
+        reason = refusal(layer, owners[id(layer.weight)])
         if reason is None:
             jobs.append(job_of(name, layer, step, cache, grams))
         else:
@@ -103,18 +105,18 @@ def _jobs(
     return jobs, whole
 
 
-def _without_losses(
-    jobs: list[Job], sizes: Mapping[str, list[Size]], whole: dict[str, str]
-) -> list[Job]:
-    """The jobs that may gain: those whose ranks are known beforehand are judged at no cost."""
-    left = []
+def _tell_losses(
+    jobs: list[Job],
+    plans: Mapping[str, Plan],
+    sizes: Mapping[str, list[Size]],
+    whole: dict[str, str],
+) -> None:
+    """Write down which of the plans would make a layer larger or slower."""
     for job in jobs:
-        reason = None if needs_values(job.step) else job.loss(job.ranks(), sizes[job.name])
-        if reason is None:
-            left.append(job)
-        else:
-            whole[job.name] = reason
-    return left
+        if job.name in plans:
+            reason = job.loss(plans[job.name], sizes[job.name])
+            if reason is not None:
+                whole[job.name] = reason
 
 
 def _sizes(

@@ -21,6 +21,20 @@ from compressors.policies.steps import LowRank
 
 
 @dataclass(frozen=True)
+class Plan:
+    """The ranks of one layer and its parts, which have no values yet."""
+
+    ranks: Ranks
+    parts: Parts
+
+    @property
+    def words(self) -> str:
+        """The ranks in words."""
+        ranks = " and ".join(map(str, self.ranks))
+        return f"rank{'s' if len(self.ranks) > 1 else ''} {ranks}"
+
+
+@dataclass(frozen=True)
 class Job:
     """A layer, what is asked for it, and the way there."""
 
@@ -29,33 +43,32 @@ class Job:
     step: LowRank
     method: Method
 
-    def ranks(self) -> Ranks:
+    def plan(self) -> Plan:
         """The ranks that the step comes to; by energy, this takes the decomposition."""
-        return self.method.ranks(partial(chosen_rank, self.step))
+        ranks = self.method.ranks(partial(chosen_rank, self.step))
+        return Plan(ranks, self.method.parts(self.layer, ranks))
 
-    def loss(self, ranks: Ranks, sizes: Sequence[Size]) -> str | None:
+    def loss(self, plan: Plan, sizes: Sequence[Size]) -> str | None:
         """What the layer would lose by being factorised, in figures; None where it gains."""
-        parts = self.method.parts(self.layer, ranks)
-        weights, whole = weights_of(parts), weights_of([self.layer])
+        weights, whole = weights_of(plan.parts), weights_of([self.layer])
         if weights >= whole:
-            return f"as {_words(ranks)} would take {weights} weights in place of {whole}"
+            return f"as {plan.words} would take {weights} weights in place of {whole}"
         if isinstance(self.layer, nn.Embedding):
             return None
-        macs, whole = macs_of(parts, sizes), macs_of([self.layer], sizes)
+        macs, whole = macs_of(plan.parts, sizes), macs_of([self.layer], sizes)
         if macs > whole:
-            return f"as {_words(ranks)} would take {macs} multiply-accumulates in place of {whole}"
+            return f"as {plan.words} would take {macs} multiply-accumulates in place of {whole}"
         return None
 
-    def made(self, ranks: Ranks) -> Factorised:
+    def made(self, plan: Plan) -> Factorised:
         """The parts, with their weights."""
-        parts = self.method.parts(self.layer, ranks)
-        for part, weight in zip(parts, self.method.weights(ranks), strict=True):
+        for part, weight in zip(plan.parts, self.method.weights(plan.ranks), strict=True):
             _fill(part, "weight", weight)
         bias = getattr(self.layer, "bias", None)
-        if isinstance(bias, Tensor):
-            _fill(parts[-1], "bias", bias)
-        _keep_padding(self.layer, parts)
-        return Factorised(parts, self.method.product)
+        if isinstance(bias, nn.Parameter):
+            _fill(plan.parts[-1], "bias", bias)
+        _keep_padding(self.layer, plan.parts)
+        return Factorised(plan.parts, self.method.product)
 
 
 @dataclass
@@ -97,15 +110,11 @@ def job_of(name: str, layer: nn.Module, step: LowRank, cache: ContentCache, gram
     return Job(name, layer, step, method_of(layer, step, source))
 
 
-def refusal(model: nn.Module, layer: nn.Module) -> str | None:
-    """Why a layer cannot be factorised at all."""
+def refusal(layer: nn.Module, owners: Sequence[tuple[str, nn.Module]]) -> str | None:
+    """Why a layer cannot be factorised at all; the owners are the modules with its weight."""
     if isinstance(layer, nn.Embedding) and layer.max_norm is not None:
         return "as it keeps its rows below a norm (max_norm), which two parts cannot"
-    others = [
-        path
-        for path, owner in model.named_modules()
-        if owner is not layer and any(p is layer.weight for p in owner._parameters.values())
-    ]
+    others = [path for path, owner in owners if owner is not layer]
     if others:
         return f"as its weight is also that of {', '.join(others)} and would stay there"
     return None
@@ -113,7 +122,10 @@ def refusal(model: nn.Module, layer: nn.Module) -> str | None:
 
 def _fill(part: nn.Module, name: str, values: Tensor) -> None:
     parameter = getattr(part, name)
+    assert isinstance(parameter, nn.Parameter)
     parameter.copy_(values)
+    if isinstance(values, nn.Parameter):
+        parameter.requires_grad_(values.requires_grad)
 
 
 def _keep_padding(layer: nn.Module, parts: Parts) -> None:
@@ -123,7 +135,3 @@ def _keep_padding(layer: nn.Module, parts: Parts) -> None:
         assert isinstance(table, Tensor)
         if not bool(layer.weight[layer.padding_idx].any()):
             table[layer.padding_idx] = 0
-
-
-def _words(ranks: Ranks) -> str:
-    return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {' and '.join(map(str, ranks))}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from compressors.calibration.cache import Tensors
 from compressors.lowrank.decompositions import left_vectors
 from compressors.lowrank.making import conv
 
@@ -53,7 +54,7 @@ def bases(weight: Tensor) -> dict[str, Tensor]:
     }
 
 
-def fitted(weight: Tensor, whole: dict[str, Tensor], ranks: tuple[int, ...]) -> dict[str, Tensor]:
+def fitted(weight: Tensor, whole: Tensors, ranks: tuple[int, ...]) -> dict[str, Tensor]:
     """Both bases cut to their ranks and improved in turns."""
     inputs, outputs = (
         whole[name][:, :rank].to(weight)
