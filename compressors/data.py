@@ -1,15 +1,16 @@
 """What a compressor may ask of the user's data.
 
-A task (see `evaluation.task`) satisfies `Data`; compressors know no more of a task than this.
+A task (see `evaluation.task`) satisfies `Data`, and may offer models besides its own; compressors
+know no more of a task than this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Split = Literal["calibration", "train", "validation", "test"]
 
@@ -43,4 +44,25 @@ class Data(Protocol):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The training loss, a scalar."""
+        ...
+
+
+@runtime_checkable
+class OffersTeachers(Protocol):
+    """Data that has models to distil from, besides the uncompressed one, which is 'original'.
+
+    Only the model that a policy names is looked up, so that a mapping may make them when asked.
+    """
+
+    def teachers(self) -> Mapping[str, nn.Module]:
+        """Trained models by name; each takes the task's inputs and gives outputs of its shape."""
+        ...
+
+
+@runtime_checkable
+class OffersStudents(Protocol):
+    """Data that has other architectures to start from than the task's model."""
+
+    def students(self) -> Mapping[str, nn.Module]:
+        """Models by name, trained or not; each takes the task's inputs."""
         ...

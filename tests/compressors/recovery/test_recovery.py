@@ -17,7 +17,8 @@ from compressors.layout import fast_layout
 from compressors.policies.policy import LayerPolicy, Policy, Recovery
 from compressors.policies.steps import Prune, Quantize
 from compressors.quantization.layers import describe
-from compressors.recovery.recovery import RecoveryDiverged, distillation
+from compressors.recovery.divergence import RecoveryDiverged
+from compressors.recovery.losses import distillation
 from compressors.recovery.teacher import Teacher
 from compressors.stack import Stack, apply
 from tests.compressors.tiny import Dense, Images, Residual, accuracy, seeded, trained
