@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from compressors.policies.policy import Policy
-from search.space.knobs import Choices, Knob, KnobKind
+from search.space.knobs import Choices, KnobKind
 from search.space.options import FLOAT, Choice
-from search.space.precision import parse_precision
-from search.space.space import NEUTRAL, RANGES_KNOB, Space
+from search.space.space import Space
+from search.space.words import NEUTRAL, SIZE
 
 UNCOMPRESSED = "fp32"
-Pick = Callable[[tuple[Any, ...]], Any]
+USUAL = "2:4"
+Pick = Callable[[tuple[Choice, ...]], Choice]
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,23 @@ class Baseline:
 
 def baselines(space: Space) -> list[Baseline]:
     """The uniform baselines that the space can express, the uncompressed model first."""
-    low, width, ranks = _lowest(space), _half("prune"), _half("lowrank")
-    bits: dict[KnobKind, Pick] = {"quantize": lambda values: low if low in values else values[0]}
+    word = _usual_bits(space)
+    bits: dict[KnobKind, Pick] = {"quantize": lambda values: _first_of(values, word)}
+    width = _half(space, "prune")
     gone: dict[KnobKind, Pick] = {"depth": lambda values: True in values}
+    sparse: dict[KnobKind, Pick] = {"sparsify": lambda values: _first_of(values, USUAL)}
+    has_pattern = any(USUAL in knob.values for knob in space.of_kind("sparsify"))
     recipes: list[tuple[str, dict[KnobKind, Pick]]] = [
         (UNCOMPRESSED, {}),
-        (_words(low), bits),
+        (_words(word), bits),
         ("half width", width),
-        (f"half width, {_words(low)}", {**width, **bits}),
-        (f"shallow, {_words(low)}", {**gone, **bits}),
-        ("half rank", ranks),
+        (f"half width, {_words(word)}", {**width, **bits}),
+        (f"shallow, {_words(word)}", {**gone, **bits}),
+        ("half rank", _half(space, "lowrank")),
+        ("half the heads", _half(space, "heads")),
+        (USUAL, sparse) if has_pattern else ("half the weights", _half(space, "sparsify")),
     ]
-    able = {knob.kind for knob in space.knobs if knob.name != RANGES_KNOB}
+    able = {knob.kind for knob in space.knobs}
     made = [
         Baseline(name, _setting(space, picks))
         for name, picks in recipes
@@ -53,49 +59,51 @@ def baselines(space: Space) -> list[Baseline]:
 
 def can_leave_alone(space: Space) -> bool:
     """Whether some setting of the knobs does nothing to the model."""
-    return not space.policy({}).layers and not space.policy({}).remove
+    return space.policy({}) == Policy(recovery=space.policy({}).recovery)
 
 
 def _setting(space: Space, picks: Mapping[KnobKind, Pick]) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for knob in space.knobs:
-        if not isinstance(knob.domain, Choices):
-            chosen[knob.name] = knob.domain.middle
-        elif knob.name == "recovery/epochs":
-            chosen[knob.name] = knob.domain.values[-1 if picks.keys() - {"quantize"} else 0]
-        elif knob.kind in picks and knob.name != RANGES_KNOB:
-            chosen[knob.name] = picks[knob.kind](knob.domain.values)
+        if knob.name == "recovery/epochs" and picks.keys() - {"quantize"}:
+            chosen[knob.name] = knob.values[-1]
+        elif knob.kind in picks and isinstance(knob.domain, Choices):
+            chosen[knob.name] = picks[knob.kind](knob.values)
         else:
-            chosen[knob.name] = knob.domain.values[0]
+            chosen[knob.name] = knob.first
     return chosen
 
 
-def _half(kind: KnobKind) -> dict[KnobKind, Pick]:
-    """Of each knob the value nearest to a half, among those that do something."""
+def _first_of(values: Sequence[Choice], wanted: Choice) -> Choice:
+    return wanted if wanted in values else values[0]
 
-    def pick(values: tuple[Any, ...]) -> Any:
-        return min((v for v in values if v != NEUTRAL[kind]), key=lambda v: abs(float(v) - 0.5))
+
+def _half(space: Space, kind: KnobKind) -> dict[KnobKind, Pick]:
+    """Of each knob the value nearest to a half, among those that do something."""
+    words = space.fixed.words(kind)
+
+    def distance(word: Choice) -> float:
+        share = getattr(words.step(word), SIZE[kind])
+        return 1.0 if share is None else abs(float(share) - 0.5)
+
+    def pick(values: tuple[Choice, ...]) -> Choice:
+        return min((value for value in values if value != NEUTRAL[kind]), key=distance)
 
     return {kind: pick}
 
 
-def _lowest(space: Space) -> Choice:
-    """The fewest bits that any layer may have."""
+def _usual_bits(space: Space) -> Choice:
+    """The plain precision, of those that any layer may have, that is nearest to eight bits."""
+    words = [word for knob in space.of_kind("quantize") for word in knob.values]
 
-    def bits(word: Choice) -> int:
-        precision = parse_precision(str(word))
-        return (precision.weights or 32) + (precision.activations or 32)
+    def order(word: Choice) -> tuple[bool, int, int]:
+        step = space.fixed.words("quantize").step(word)
+        bits = 32, 32
+        if step is not None:
+            bits = step.weights or 32, step.activations or 32
+        return " " in str(word), abs(bits[0] - 8), abs(bits[1] - 8)
 
-    words = [word for knob in _precisions(space) for word in _values(knob)]
-    return min(words, key=bits, default=FLOAT)
-
-
-def _precisions(space: Space) -> Sequence[Knob]:
-    return [knob for knob in space.of_kind("quantize") if knob.name != RANGES_KNOB]
-
-
-def _values(knob: Knob) -> tuple[Choice, ...]:
-    return knob.domain.values if isinstance(knob.domain, Choices) else ()
+    return min(words, key=order, default=FLOAT)
 
 
 def _words(precision: Choice) -> str:

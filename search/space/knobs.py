@@ -12,7 +12,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from search.space.options import Choice
 
-KnobKind = Literal["depth", "prune", "lowrank", "quantize", "recovery"]
+KnobKind = Literal[
+    "depth", "heads", "prune", "lowrank", "sparsify", "quantize", "policy", "recovery"
+]
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,25 @@ class Range:
 
 @dataclass(frozen=True)
 class Knob:
-    """One decision; `controls` names the blocks, group roots or layers it holds for."""
+    """One decision; `controls` names the blocks, attentions, group roots or layers it holds for.
+
+    The kind `policy` is of decisions over all layers at once.
+    """
 
     name: str
     kind: KnobKind
     domain: Choices | Range
     controls: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> tuple[Choice, ...]:
+        """The listed choices; none of a range."""
+        return self.domain.values if isinstance(self.domain, Choices) else ()
+
+    @property
+    def first(self) -> Any:
+        """The value that does nothing, or the least; of a range the middle."""
+        return self.domain.values[0] if isinstance(self.domain, Choices) else self.domain.middle
 
     def signature(self) -> dict[str, Any]:
         """What makes this knob this knob, as JSON-ready data."""

@@ -7,15 +7,15 @@ import re
 from compressors.errors import UserError
 from evaluation.target import FLOAT, Precision
 
-_WORD = re.compile(r"w(f|\d+)a(f|\d+)")
+_WORD = re.compile(r"w(f|\d+)(?:a(f|\d+))?")  # w4 alone is w4af
 
 
-def parse_precision(word: str) -> Precision:
+def parse_precision(word: str, where: str = "A precision") -> Precision:
     """The precision that a word stands for; `str(precision)` gives the word again."""
     if word == str(FLOAT):
         return FLOAT
     found = _WORD.fullmatch(word)
     if not found:
-        raise UserError(f"A precision cannot be '{word}'; valid: float, or such as w8a8 or w4af.")
-    weights, activations = (None if part == "f" else int(part) for part in found.groups())
+        raise UserError(f"{where} cannot be '{word}'; valid: float, or such as w8a8 or w4af.")
+    weights, activations = (None if part in ("f", None) else int(part) for part in found.groups())
     return Precision(weights, activations)

@@ -62,9 +62,9 @@ def test_choices_come_from_the_capability_table() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"quantize": StepOptions(choices=("float", "w4a8"))}, "'w4a8'; valid: float, w8a8"),
+        ({"quantize": StepOptions(choices=("float", "w4a8"))}, "'w4a8': this target has no kernel"),
         ({"quantize": StepOptions(choices=("int8",))}, "valid: float, or such as w8a8"),
-        ({"quantize": StepOptions(limits={"fc": ("w2a8",)})}, "'w2a8'; valid: float, w8a8"),
+        ({"quantize": StepOptions(limits={"fc": ("w2a8",)})}, "for linear: float, w8a8"),
         ({"prune": StepOptions(choices=(0.0, 1.0))}, "prune.channels cannot be 1.0"),
         ({"prune": StepOptions(choices=(True,))}, "cannot hold True; valid: numbers"),
         ({"lowrank": StepOptions(choices=(0.0,))}, "lowrank.ratio cannot be 0.0"),

@@ -1,0 +1,195 @@
+"""A step as one word: what a knob's choice says, and the step that it stands for.
+
+A choice is a number or a word for the common case (0.5, w8a8, 2:4), or a mapping of the step's own
+keys. Each becomes one canonical word, which is what a study stores and a table shows: how much
+first, then what differs from the space's defaults (`w4a8 group32 gptq`, `0.5 taylor repair`). It
+reads back to the same step. Knows nothing of layers and targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+from compressors.errors import UserError, unknown
+from compressors.policies.policy import STEPS
+from evaluation.target import Precision
+from search.space import precision
+from search.space.options import FLOAT, Choice, Given
+
+# The value of each kind of knob that does nothing.
+NEUTRAL: dict[str, Choice] = {
+    "depth": False,
+    "heads": 0.0,
+    "prune": 0.0,
+    "lowrank": 1.0,
+    "sparsify": 0.0,
+    "quantize": FLOAT,
+}
+SIZE = {"heads": "share", "prune": "channels", "lowrank": "ratio", "sparsify": "share"}
+BITS = ("weights", "activations")
+ALONE = ("criterion", "form", "ranges", "function", "granularity", "rounding")  # said without a key
+_SHAPES = {
+    "heads": "numbers, or keys of heads such as {share: 0.5, repair: true}",
+    "prune": "numbers, or keys of prune such as {channels: 0.5, criterion: taylor}",
+    "lowrank": "numbers, or keys of lowrank such as {energy: 0.9, form: spatial}",
+    "sparsify": "numbers, patterns in quotes such as '2:4', or keys of sparsify",
+    "quantize": "float, precisions such as w8a8 or w4af, or keys of quantize",
+}
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of one kind of step, in a space with these defaults.
+
+    `open` names the keys that a knob of their own decides where a choice does not say them.
+    """
+
+    kind: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    open: tuple[str, ...] = ()
+
+    def canonical(self, given: Given, where: str) -> Choice:
+        """The one word for a choice as the user wrote it, in the setting that `where` names."""
+        keys = self._keys(given, where)
+        try:
+            step = self._build(keys)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+        if _does_nothing(self.kind, step):
+            return NEUTRAL[self.kind]
+        return self._word(step, keys)
+
+    def step(self, word: Choice, decided: Mapping[str, Any] | None = None) -> Any:
+        """The step that a canonical word stands for, None where it does nothing.
+
+        `decided` is what the open keys' knobs say.
+        """
+        if word == NEUTRAL[self.kind]:
+            return None
+        return self._build({**(decided or {}), **self._keys(word, f"space.{self.kind}.choices")})
+
+    def _build(self, keys: Mapping[str, Any]) -> Any:
+        floats = dict.fromkeys(BITS) if self.kind == "quantize" else {}
+        return STEPS[self.kind](**{**floats, **self.defaults, **keys})
+
+    def _keys(self, given: Given, where: str) -> dict[str, Any]:
+        keys: dict[str, Any]
+        if isinstance(given, Mapping):
+            keys = dict(given)
+        elif isinstance(given, str):
+            keys = {}
+            for token in given.split() or [given]:
+                keys |= self._token(token, where)
+        elif self.kind in SIZE and not isinstance(given, bool):
+            keys = {SIZE[self.kind]: given}
+        else:
+            raise self._unreadable(given, where)
+        valid = [item.name for item in fields(STEPS[self.kind])]
+        for key in keys:
+            if key not in valid:
+                raise UserError(unknown(f"key of {where}", key, valid))
+        if self.kind == "quantize":
+            if not set(BITS) & set(keys):
+                raise UserError(f"{where} needs the bits of {given}; valid: weights, activations.")
+            keys.update({key: None for key in BITS if keys.get(key, FLOAT) == FLOAT})
+        return keys
+
+    def _token(self, token: str, where: str) -> dict[str, Any]:
+        key, equals, value = token.partition("=")
+        if equals:
+            return {key: _value(value)}
+        if token in _flags(self.kind):
+            return {token: True}
+        if token in _alone(self.kind):
+            return {_alone(self.kind)[token]: token}
+        if self.kind == "quantize":
+            if token.startswith("group"):
+                return {"granularity": "group", "group": _value(token.removeprefix("group"))}
+            return vars(precision.parse_precision(token, where))
+        if self.kind == "sparsify" and ":" in token:
+            return {"pattern": token}
+        if not isinstance(_value(token), (int, float)):
+            raise self._unreadable(token, where)
+        return {SIZE[self.kind]: _value(token)}
+
+    def _unreadable(self, given: object, where: str) -> UserError:
+        return UserError(f"{where} cannot hold {given!r}; valid: {_SHAPES[self.kind]}.")
+
+    def _word(self, step: Any, keys: Mapping[str, Any]) -> Choice:
+        said = [
+            item.name
+            for item in fields(step)
+            if item.name in keys and (item.name in self.open or self._differs(item, step))
+        ]
+        if self.kind == "quantize":
+            return _quantize_word(step, [key for key in said if key not in BITS])
+        if said == [SIZE[self.kind]]:
+            return float(getattr(step, said[0]))
+        return " ".join(_say(self.kind, key, getattr(step, key)) for key in said)
+
+    def _differs(self, item: Any, step: Any) -> bool:
+        default = self.defaults.get(item.name, item.default)
+        return default is MISSING or bool(getattr(step, item.name) != default)
+
+
+def _quantize_word(step: Any, said: list[str]) -> str:
+    if not said:
+        return str(Precision(step.weights, step.activations))
+    short = f"w{step.weights or 'f'}"
+    short += f"a{step.activations}" if step.activations or not step.weights else ""
+    tokens = [short]
+    grouped = "granularity" in said and step.granularity == "group"
+    for key in said:
+        if key == "granularity" and grouped:
+            tokens.append(f"group{step.group}")
+        elif not (key == "group" and grouped):
+            tokens.append(_say("quantize", key, getattr(step, key)))
+    return " ".join(tokens)
+
+
+def _say(kind: str, key: str, value: Any) -> str:
+    """One key of a step as a token of its word."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if key == SIZE.get(kind) or key in ALONE or key == "pattern":
+        return text
+    return key if value is True else f"{key}={text}"
+
+
+def _value(text: str) -> Any:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+@cache
+def _flags(kind: str) -> frozenset[str]:
+    hints = get_type_hints(STEPS[kind])
+    return frozenset(key for key, hint in hints.items() if hint is bool)
+
+
+@cache
+def _alone(kind: str) -> dict[str, str]:
+    """The words that say which key they belong to."""
+    hints = get_type_hints(STEPS[kind])
+    return {word: key for key in ALONE if key in hints for word in get_args(hints[key])}
+
+
+def _does_nothing(kind: str, step: Any) -> bool:
+    return _NOTHING[kind](step)
+
+
+_NOTHING: dict[str, Callable[[Any], bool]] = {
+    "heads": lambda step: bool(step.share == 0),
+    "prune": lambda step: bool(step.channels == 0),
+    "lowrank": lambda step: bool(step.ratio == 1),
+    "sparsify": lambda step: bool(step.does_nothing),
+    "quantize": lambda step: step.weights is None and step.activations is None,
+}
