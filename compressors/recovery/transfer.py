@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from compressors.data import Batch
-from compressors.modules import device_of, eval_mode, moved
+from compressors.modules import device_of, moved
 from compressors.policies.policy import Recovery
 from compressors.recovery.hints import chosen_hints, default_hints, watching
 from compressors.recovery.losses import wide
@@ -88,14 +90,25 @@ class Transfer(nn.Module):
     @torch.no_grad()
     def _fit(self, student: nn.Module, batch: Batch) -> None:
         targets = self._targets(batch)
-        with eval_mode(student), self.watching(student):
-            student(*moved(batch.args, device_of(student)))
-            for index, hint in enumerate(self.hints):
-                own = wide(self._seen[hint.student]).movedim(hint.width, -1).flatten(0, -2)
-                other = wide(targets[hint.teacher]).movedim(hint.width, -1).flatten(0, -2)
-                if own.shape[1] != other.shape[1]:
-                    self.projections[str(index)] = Projection(own, other.to(own.device))
-            self._seen.clear()
+        values = _values_in_training(student, [hint.student for hint in self.hints], batch)
+        for index, hint in enumerate(self.hints):
+            own = wide(values[hint.student]).movedim(hint.width, -1).flatten(0, -2)
+            other = wide(targets[hint.teacher]).movedim(hint.width, -1).flatten(0, -2)
+            if own.shape[1] != other.shape[1]:
+                self.projections[str(index)] = Projection(own, other.to(own.device))
+
+
+def _values_in_training(
+    student: nn.Module, names: Sequence[str], batch: Batch
+) -> dict[str, Tensor]:
+    """What the modules give while batch norms take their statistics of the batch."""
+    copy = deepcopy(student).eval()
+    for module in copy.modules():
+        if isinstance(module, _BatchNorm) and len(batch.targets) > 1:
+            module.train()
+    with watching(copy, names) as seen:
+        copy(*moved(batch.args, device_of(copy)))
+    return seen
 
 
 class Projection(nn.Module):
