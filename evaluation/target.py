@@ -92,8 +92,10 @@ class Capability:
     def _gains_by_zeros(self, layer: LayerRecord) -> bool:
         if layer.pattern in self.patterns:
             return True
+        kept, of = (int(part) for part in (layer.pattern or "1:1").split(":"))
+        zeros = max(layer.sparsity, 1 - kept / of)
         bits = layer.weight_bits or FLOAT_BITS
-        return self.mask_bits is not None and layer.sparsity * bits > self.mask_bits
+        return self.mask_bits is not None and zeros * bits > self.mask_bits
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import torch
 from onnx import NodeProto
 from torch import Tensor, nn
 
+from evaluation.targets.onnx_batch import follow_batch
 from evaluation.targets.onnx_graph import OPSET, Array, Graph, attributes
 from evaluation.targets.onnx_operators import (
     count_no_padding,
@@ -31,8 +32,11 @@ Factors = dict[str, Array]  # by weight name: what folding multiplied each outpu
 
 def export(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Graph, Factors]:
     """The graph of a module in eval mode, and the factors that batch norms left in the weights."""
-    traced = _trace(module.eval(), example)
+    traced, doubtful = _trace(module.eval(), example)
     graph = Graph.of(traced)
+    if doubtful:
+        pair = tuple(torch.cat([tensor, tensor]) for tensor in example)
+        follow_batch(graph, Graph.of(_trace(module, pair)[0]))
     _drop_identities(graph)
     _fold_transposes(graph)
     pool_globally(graph, ranks(traced))
@@ -45,10 +49,11 @@ def export(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Graph, Facto
     return graph, factors
 
 
-def _trace(module: nn.Module, example: tuple[Tensor, ...]) -> onnx.ModelProto:
+def _trace(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[onnx.ModelProto, bool]:
+    """The model, and whether tensors became plain numbers on the way."""
     inputs = [f"input{n}" for n in range(len(example))]
     buffer = io.BytesIO()
-    with _quiet(), _without_fast_path(), torch.no_grad():
+    with _quiet() as said, _without_fast_path(), torch.no_grad():
         torch.onnx.export(
             module,
             example,
@@ -61,7 +66,8 @@ def _trace(module: nn.Module, example: tuple[Tensor, ...]) -> onnx.ModelProto:
             output_names=["output0"],
             dynamic_axes={name: {0: "n"} for name in [*inputs, "output0"]},
         )
-    return onnx.load_from_string(buffer.getvalue())
+    doubtful = any(issubclass(w.category, torch.jit.TracerWarning) for w in said)
+    return onnx.load_from_string(buffer.getvalue()), doubtful
 
 
 @contextmanager
@@ -76,15 +82,15 @@ def _without_fast_path() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter's advice to use its successor is not for our users."""
+def _quiet() -> Iterator[list[warnings.WarningMessage]]:
+    """What is warned of; the exporter's advice to use its successor is not for our users."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            yield said
     finally:
         logger.setLevel(level)
 

@@ -95,17 +95,16 @@ def _content(values: Array) -> tuple[tuple[int, ...], bytes]:
 def _file(graph: bytes, entries: list[Entry], writer: Writer) -> bytes:
     packed, floats = writer.streams()
     tensors = {"graph": np.frombuffer(graph, np.uint8), "packed": packed, "floats": floats}
-    about = {
-        "format": FORMAT,
-        "version": VERSION,
-        "check": _check(tensors),
-        "weights": entries,
-    }
-    return save(tensors, {FORMAT: json.dumps(about, separators=(",", ":"))})
+    about = {"version": VERSION, "check": _check(tensors, entries), "weights": entries}
+    return save(tensors, {FORMAT: _json(about)})
 
 
-def _check(tensors: dict[str, Array]) -> int:
-    check = 0
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _check(tensors: dict[str, Array], entries: list[Entry]) -> int:
+    check = zlib.crc32(_json(entries).encode())
     for name in ("graph", "packed", "floats"):
         check = zlib.crc32(tensors[name].tobytes(), check)
     return check
@@ -117,7 +116,7 @@ def _read(path: Path) -> onnx.ModelProto:
         tensors = {name: file.get_tensor(name) for name in ("graph", "packed", "floats")}
     if about["version"] != VERSION:
         raise ValueError(f"its version is {about['version']}, and this reads {VERSION}")
-    if about["check"] != _check(tensors):
+    if about["check"] != _check(tensors, about["weights"]):
         raise ValueError("its contents are damaged")
     model = onnx.load_from_string(tensors["graph"].tobytes())
     reader = Reader(tensors["packed"], tensors["floats"])
