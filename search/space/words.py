@@ -35,7 +35,7 @@ _SHAPES = {
     "heads": "numbers, or keys of heads such as {share: 0.5, repair: true}",
     "prune": "numbers, or keys of prune such as {channels: 0.5, criterion: taylor}",
     "lowrank": "numbers, or keys of lowrank such as {energy: 0.9, form: spatial}",
-    "sparsify": "numbers, patterns in quotes such as '2:4', or keys of sparsify",
+    "sparsify": "shares below 1, patterns in quotes such as '2:4', or keys of sparsify",
     "quantize": "float, precisions such as w8a8 or w4af, or keys of quantize",
 }
 
@@ -58,7 +58,7 @@ class Words:
             step = self._build(keys)
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
-        if _does_nothing(self.kind, step):
+        if does_nothing(self.kind, step):
             return NEUTRAL[self.kind]
         return self._word(step, keys)
 
@@ -83,19 +83,27 @@ class Words:
             keys = {}
             for token in given.split() or [given]:
                 keys |= self._token(token, where)
+        elif self.kind == "sparsify" and not 0 <= given < 1:  # 2:4 without quotes is 124 in YAML
+            raise self._unreadable(given, where)
         elif self.kind in SIZE and not isinstance(given, bool):
             keys = {SIZE[self.kind]: given}
         else:
             raise self._unreadable(given, where)
-        valid = [item.name for item in fields(STEPS[self.kind])]
+        self._check_names(keys, where)
+        if self.kind == "quantize":
+            keys.update({key: None for key in BITS if keys.get(key, FLOAT) == FLOAT})
+        return keys
+
+    def _check_names(self, keys: Mapping[str, Any], where: str) -> None:
+        known = fields(STEPS[self.kind])
+        valid = [item.name for item in known]
         for key in keys:
             if key not in valid:
                 raise UserError(unknown(f"key of {where}", key, valid))
-        if self.kind == "quantize":
-            if not set(BITS) & set(keys):
-                raise UserError(f"{where} needs the bits of {given}; valid: weights, activations.")
-            keys.update({key: None for key in BITS if keys.get(key, FLOAT) == FLOAT})
-        return keys
+        needed = [item.name for item in known if item.default is MISSING]
+        if needed and not set(needed) & set(keys):
+            said = " ".join(f"{key}={value}" for key, value in keys.items())
+            raise UserError(f"{where} needs {' or '.join(needed)} beside {said}.")
 
     def _token(self, token: str, where: str) -> dict[str, Any]:
         key, equals, value = token.partition("=")
@@ -182,7 +190,8 @@ def _alone(kind: str) -> dict[str, str]:
     return {word: key for key in ALONE if key in hints for word in get_args(hints[key])}
 
 
-def _does_nothing(kind: str, step: Any) -> bool:
+def does_nothing(kind: str, step: Any) -> bool:
+    """Whether a step leaves its layer as it is."""
     return _NOTHING[kind](step)
 
 
