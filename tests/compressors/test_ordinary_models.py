@@ -8,19 +8,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from compressors.lowrank.factorise import factorise, factorise_layers
 from compressors.modules import layer_kind
 from compressors.policies.steps import LowRank, Quantize
 from compressors.pruning.depth import remove_blocks
 from compressors.quantization.layers import QuantizedLayer, describe, insert
 from compressors.structures.inspection import inspect_model
+from tests.compressors.lowrank.single import factorised, in_model
 
 
 def test_torchs_transformer_layer_calls_its_compressed_layers() -> None:
     model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval().requires_grad_(False)
     x = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
     plain = model(x)
-    factorise_layers(model, {"linear1": LowRank(0.3)})
+    in_model(model, {"linear1": LowRank(0.3)}, x)
     thin = model(x)
     assert not torch.allclose(thin, plain)
     insert(model, {"linear2": Quantize(2, None)})
@@ -40,7 +40,7 @@ class Reader(nn.Module):
 
 def test_a_model_may_read_its_layers_attributes() -> None:
     model, x = Reader(), torch.randn(3, 8)
-    factorise_layers(model, {"fc": LowRank(0.25)})
+    in_model(model, {"fc": LowRank(0.25)}, x)
     insert(model, {"fc.0": Quantize(8, 8), "fc.1": Quantize(8, None)})
     model(x)
     model = Reader()
@@ -50,7 +50,7 @@ def test_a_model_may_read_its_layers_attributes() -> None:
 
 @pytest.mark.parametrize("layer", [nn.Linear(6, 5), nn.Conv2d(6, 5, 3)])
 def test_a_factorised_layer_at_full_rank_reads_as_the_layer(layer: nn.Module) -> None:
-    whole = factorise(layer, 5)
+    whole = factorised(layer, LowRank(rank=5))
     torch.testing.assert_close(whole.weight, layer.weight)
     assert whole.bias is not None
     assert torch.equal(whole.bias, layer.bias)

@@ -10,7 +10,6 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from compressors.lowrank.factorise import factorise, factorise_layers
 from compressors.policies.policy import LayerPolicy, Policy
 from compressors.policies.steps import LowRank, Prune, Quantize
 from compressors.pruning.channels import prune_channels
@@ -19,6 +18,7 @@ from compressors.quantization.quantizers import InputQuantizer, WeightQuantizer,
 from compressors.quantization.ranges import fit_weights
 from compressors.recovery.batchnorm import reestimate
 from compressors.stack import Stack
+from tests.compressors.lowrank.single import factorised
 from tests.compressors.tiny import Images, Residual, seeded
 
 IMAGE = (torch.zeros(1, 2, 8, 8),)
@@ -94,7 +94,7 @@ def test_halves_are_numpys_truncated_svd(layer: nn.Linear | nn.Conv2d, rank: int
     matrix = layer.weight.detach().flatten(1).numpy().astype(np.float64)
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     best = (left[:, :rank] * values[:rank]) @ right[:rank]
-    pair = factorise(layer, rank)
+    pair = factorised(layer, LowRank(rank=rank))
     first, second = (half.weight.detach().flatten(1).numpy() for half in pair)
     np.testing.assert_allclose(second @ first, best, atol=1e-5)
     x = torch.randn(2, 6, 9, 9) if isinstance(layer, nn.Conv2d) else torch.randn(2, matrix.shape[1])
@@ -102,14 +102,6 @@ def test_halves_are_numpys_truncated_svd(layer: nn.Linear | nn.Conv2d, rank: int
     with torch.no_grad():
         whole.weight.copy_(torch.from_numpy(best).reshape(whole.weight.shape))
         torch.testing.assert_close(pair(x), whole(x), atol=1e-4, rtol=1e-4)
-
-
-def test_a_factorisation_that_would_grow_is_not_applied_and_noted() -> None:
-    model = seeded(Residual)
-    ranks, notes = factorise_layers(model, {"conv1": LowRank(0.9), "layer1.0.conv1": LowRank(0.5)})
-    assert ranks == {"layer1.0.conv1": 4}
-    assert isinstance(model.conv1, nn.Conv2d)
-    assert notes == ("conv1: left whole, as rank 7 would take 182 weights in place of 144",)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
