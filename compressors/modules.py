@@ -7,25 +7,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from compressors.record import LayerKind
 
+Layered: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Embedding
+
+# The methods of each kind that make it what it is.
+_KINDS: tuple[tuple[type[nn.Module], LayerKind, tuple[str, ...]], ...] = (
+    (nn.Linear, "linear", ("forward",)),
+    (nn.Conv1d, "conv1d", ("forward", "_conv_forward")),
+    (nn.Conv2d, "conv2d", ("forward", "_conv_forward")),
+    (nn.ConvTranspose2d, "conv_transpose2d", ("forward", "_output_padding")),
+    (nn.Embedding, "embedding", ("forward",)),
+)
+
 
 def layer_kind(module: nn.Module) -> LayerKind | None:
     """The kind of a layer that can be compressed, or None for any other module.
 
     A subclass that computes something else (a standardised weight, its own padding) is none, nor
-    is a layer whose weight is made of other parameters (`parametrizations`, old weight norms).
+    is a layer whose weight is made of other parameters (`parametrizations`, old weight norms), nor
+    an embedding that rewrites its table as it reads it.
     """
-    if "weight" not in module._parameters:
+    if "weight" not in module._parameters or getattr(module, "max_norm", None) is not None:
         return None
-    if isinstance(module, nn.Conv2d):
-        return "conv2d" if _inherits(module, nn.Conv2d, "forward", "_conv_forward") else None
-    if isinstance(module, nn.Linear):
-        return "linear" if _inherits(module, nn.Linear, "forward") else None
+    for base, kind, methods in _KINDS:
+        if isinstance(module, base):
+            return kind if _inherits(module, base, *methods) else None
     return None
 
 
@@ -33,11 +45,41 @@ def _inherits(module: nn.Module, base: type[nn.Module], *methods: str) -> bool:
     return all(getattr(type(module), method) is getattr(base, method) for method in methods)
 
 
-def channels(layer: nn.Conv2d | nn.Linear) -> tuple[int, int]:
-    """Input and output channels."""
-    if isinstance(layer, nn.Conv2d):
-        return layer.in_channels, layer.out_channels
-    return layer.in_features, layer.out_features
+def as_layer(module: nn.Module) -> Layered:
+    """The module as one of the kinds of layers."""
+    assert isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding))
+    return module
+
+
+def channels(layer: Layered) -> tuple[int, int]:
+    """Input and output channels; an embedding's input channels are the rows of its table."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    if isinstance(layer, nn.Embedding):
+        return layer.num_embeddings, layer.embedding_dim
+    return layer.in_channels, layer.out_channels
+
+
+def kernel(layer: Layered) -> tuple[int, ...]:
+    """The extents of a convolution's kernel; () for other layers."""
+    if isinstance(layer, (nn.Linear, nn.Embedding)):
+        return ()
+    return tuple(layer.kernel_size)
+
+
+def groups(layer: Layered) -> int:
+    """The groups of a convolution; 1 for other layers."""
+    return 1 if isinstance(layer, (nn.Linear, nn.Embedding)) else layer.groups
+
+
+def has_own_weight(model: nn.Module, layer: nn.Module) -> bool:
+    """Whether no other module has the layer's weight."""
+    owners = [
+        owner
+        for owner in model.modules()
+        if any(p is layer.weight for p in owner.parameters(recurse=False))
+    ]
+    return len(owners) == 1
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -1,23 +1,20 @@
-"""Depth: whole residual blocks leave the model; their input goes on in place of their output."""
+"""Depth: whole blocks leave the model; their input goes on in place of their output."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch import Tensor, nn
+from torch import nn
 
 from compressors.modules import replace
+from compressors.structures.blocks import Skip
+from compressors.structures.structure import Structure
 
 
-class Skip(nn.Module):
-    """An identity that may be called with whatever else the block took (a mask, say)."""
-
-    def forward(self, x: Tensor, *_: object, **__: object) -> Tensor:
-        """The block's input."""
-        return x
-
-
-def remove_blocks(model: nn.Module, names: Iterable[str]) -> None:
-    """Put an identity in the place of each block, in place."""
+def remove_blocks(
+    model: nn.Module, names: Iterable[str], structure: Structure | None = None
+) -> None:
+    """Put an identity in the place of each block, in place; the structure lists the blocks."""
+    blocks = {block.name: block for block in structure.blocks} if structure else {}
     for name in names:
-        replace(model, name, Skip())
+        replace(model, name, Skip(blocks[name].outputs if name in blocks else None))

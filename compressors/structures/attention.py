@@ -97,7 +97,9 @@ class OpenAttention(nn.Module):
             return x.squeeze(0)
         return x if self.batch_first else x.transpose(0, 1)
 
-    def _mask(self, attention: Tensor | None, padding: Tensor | None, like: Tensor) -> Tensor | None:
+    def _mask(
+        self, attention: Tensor | None, padding: Tensor | None, like: Tensor
+    ) -> Tensor | None:
         """Both masks as one to be added: samples x heads x positions x positions, or fewer."""
         masks = []
         if attention is not None:

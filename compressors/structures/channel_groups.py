@@ -17,21 +17,18 @@ import torch
 import torch_pruning as tp  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from compressors.modules import channels, device_of, eval_mode, moved
-from compressors.structures.structure import ChannelGroup
-from compressors.structures.tracing import tensors_in
-
-# What Torch-Pruning, and a pruned copy's own code, raise where a model is beyond them.
-_BEYOND = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
+from compressors.modules import (
+    Layered,
+    as_layer,
+    channels,
+    device_of,
+    eval_mode,
+    groups,
+    moved,
 )
+from compressors.structures.structure import ChannelGroup
+from compressors.structures.tracing import BEYOND, output_shapes
+
 Graph = Any  # torch_pruning.DependencyGraph, which has no types
 Group = Any  # torch_pruning.Group
 
@@ -69,7 +66,7 @@ def channel_groups(
             with dependency_graph(copy, example_args) as graph:
                 groups = _candidates(copy, graph, layers, refused)
                 broken = _first_that_breaks(copy, graph, example_args, groups)
-        except _BEYOND:  # a model that Torch-Pruning cannot trace has no groups
+        except BEYOND:  # a model that Torch-Pruning cannot trace has no groups
             return ()
         if broken is None:
             return groups
@@ -93,10 +90,8 @@ def _candidates(
     return tuple(groups)
 
 
-def _layer(model: nn.Module, name: str) -> nn.Conv2d | nn.Linear:
-    layer = model.get_submodule(name)
-    assert isinstance(layer, (nn.Conv2d, nn.Linear))
-    return layer
+def _layer(model: nn.Module, name: str) -> Layered:
+    return as_layer(model.get_submodule(name))
 
 
 def _outputs(graph: Graph, group: Group) -> Iterator[tuple[Any, list[int]]]:
@@ -110,7 +105,12 @@ def _members(model: nn.Module, graph: Graph, root: nn.Module) -> set[str]:
     names = {module: name for name, module in model.named_modules()}
     nodes = _outputs(graph, group_of(graph, root))
     modules = [node.module for node, _ in nodes if isinstance(node.module, nn.Module)]
-    return {names[m] for m in modules if m in names and isinstance(m, (nn.Conv2d, nn.Linear))}
+    return {names[m] for m in modules if m in names and _has_channels(m)}
+
+
+def _has_channels(module: nn.Module) -> bool:
+    """Whether a module makes channels of its own, so that a group that it is in must name it."""
+    return isinstance(module, (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding, nn.RNNBase))
 
 
 def _prunable(model: nn.Module, graph: Graph, root: str, members: set[str]) -> bool:
@@ -120,8 +120,9 @@ def _prunable(model: nn.Module, graph: Graph, root: str, members: set[str]) -> b
         return False
     for name in members:
         layer = _layer(model, name)
-        grouped = isinstance(layer, nn.Conv2d) and layer.groups not in (1, layer.out_channels)
-        if grouped or channels(layer)[1] != count:
+        inputs, outputs = channels(layer)
+        depthwise = groups(layer) == inputs == outputs
+        if outputs != count or not (depthwise or groups(layer) == 1):
             return False
     by_module = {node.module: indices for node, indices in _outputs(graph, group)}
     return all(len(by_module[_layer(model, name)]) == count for name in members)
@@ -135,17 +136,12 @@ def _first_that_breaks(
 ) -> str | None:
     """Remove one channel of each group in turn; the root of the first that cannot lose one."""
     args = moved(example_args, device_of(model))
-    expected = _shapes(model, args)
+    expected = output_shapes(model, args)
     for group in groups:
         try:
             group_of(graph, model.get_submodule(group.root), [0]).prune()
-            if _shapes(model, args) != expected:
+            if output_shapes(model, args) != expected:
                 return group.root
-        except _BEYOND:
+        except BEYOND:
             return group.root
     return None
-
-
-def _shapes(model: nn.Module, args: tuple[Tensor, ...]) -> list[torch.Size]:
-    with torch.no_grad():
-        return [tensor.shape for tensor in tensors_in(model(*args))]

@@ -1,18 +1,29 @@
-"""Finds a live model's structure: its layers, its channel groups, its removable blocks.
+"""Finds a live model's structure: layers, channel groups, removable blocks, attentions.
 
-Layers are the Linear and Conv2d modules that run, in the order in which they do. Blocks are the
-innermost modules that run once, take one tensor, return one of the same shape and add their own
-input within: without its layers such a block is close to the identity. Groups come from
-Torch-Pruning's dependency graph; see `channel_groups`. Knows nothing of policies.
+Layers are the modules with a weight that a step can change and that run, in the order in which
+they do. The rest is tried on copies before it is listed: see `channel_groups`, `blocks` and
+`head_finding`. Torch's own attentions are found where they are open (see `attention`). Knows
+nothing of policies.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from compressors.modules import channels, layer_kind, parameter_count
+from compressors.modules import (
+    Layered,
+    as_layer,
+    channels,
+    groups,
+    has_own_weight,
+    kernel,
+    layer_kind,
+    parameter_count,
+)
+from compressors.structures.blocks import find_blocks
 from compressors.structures.channel_groups import channel_groups
-from compressors.structures.structure import Block, Layer, Structure
+from compressors.structures.head_finding import find_attentions
+from compressors.structures.structure import Layer, Structure
 from compressors.structures.tracing import Call, Trace, tensors_in, trace
 
 
@@ -23,11 +34,15 @@ def inspect_model(model: nn.Module, example_args: tuple[Tensor, ...]) -> Structu
     """
     seen = trace(model, example_args)
     layers = _layers(seen)
-    once = [layer for layer in layers if _runs_once_on_its_own(layer.name, model, seen)]
+    names = [layer.name for layer in layers]
+    once = [name for name in names if _runs_once_on_its_own(name, model, seen)]
+    attentions = find_attentions(model, example_args, seen, once)
+    heads = {name for attention in attentions for name in attention.packed()}
     return Structure(
         layers=layers,
-        groups=channel_groups(model, example_args, [layer.name for layer in once]),
-        blocks=_blocks(seen, {layer.name for layer in layers}),
+        groups=channel_groups(model, example_args, [name for name in once if name not in heads]),
+        blocks=find_blocks(model, example_args, seen, names),
+        attentions=attentions,
     )
 
 
@@ -40,64 +55,35 @@ def _layers(seen: Trace) -> tuple[Layer, ...]:
 
 
 def _layer(name: str, runs: list[Call]) -> Layer:
-    module = runs[0].module
-    assert isinstance(module, (nn.Conv2d, nn.Linear))
+    module = as_layer(runs[0].module)
+    kind = layer_kind(module)
+    assert kind is not None
     inputs, outputs = channels(module)
-    kernel: tuple[int, ...] = ()
-    groups = 1
-    if isinstance(module, nn.Conv2d):
-        kernel, groups = (module.kernel_size[0], module.kernel_size[1]), module.groups
     return Layer(
         name=name,
-        kind="conv2d" if isinstance(module, nn.Conv2d) else "linear",
+        kind=kind,
         in_channels=inputs,
         out_channels=outputs,
-        kernel=kernel,
-        groups=groups,
+        kernel=kernel(module),
+        groups=groups(module),
         parameters=parameter_count(module),
         macs=sum(_macs(module, run) for run in runs),
     )
 
 
-def _macs(module: nn.Conv2d | nn.Linear, run: Call) -> int:
-    """Multiply-accumulates for one sample: every output value takes one filter's worth."""
-    outputs: int = run.output.numel()
-    return outputs * module.weight[0].numel()
+def _macs(module: Layered, run: Call) -> int:
+    """Multiply-accumulates for one sample; reading a table takes none.
+
+    Every output value takes one filter's worth; of a transposed convolution, every input value.
+    """
+    if isinstance(module, nn.Embedding):
+        return 0
+    transposed = isinstance(module, nn.ConvTranspose2d)
+    values = tensors_in((run.args, run.kwargs))[0] if transposed else run.output
+    count: int = values.numel()
+    return count * module.weight[0].numel()
 
 
 def _runs_once_on_its_own(name: str, model: nn.Module, seen: Trace) -> bool:
-    """Whether no other module has the layer's weight, and it runs a single time."""
     module = model.get_submodule(name)
-    owners = [
-        owner
-        for owner in model.modules()
-        if any(parameter is module.weight for parameter in owner.parameters(recurse=False))
-    ]
-    return len(owners) == 1 and len(seen.calls_of(module)) == 1
-
-
-def _blocks(seen: Trace, layers: set[str]) -> tuple[Block, ...]:
-    blocks = []
-    for call in seen.calls:
-        inside = tuple(name for name in sorted(layers) if name.startswith(f"{call.name}."))
-        if call.name and inside and _keeps_shape(call) and len(seen.calls_of(call.module)) == 1:
-            order = [c.name for c in seen.calls if c.name in inside]
-            blocks.append(Block(call.name, tuple(dict.fromkeys(order))))
-    outer = {
-        block.name
-        for block in blocks
-        for other in blocks
-        if other.name.startswith(f"{block.name}.")
-    }
-    return tuple(block for block in blocks if block.name not in outer)
-
-
-def _keeps_shape(call: Call) -> bool:
-    given, output = tensors_in((call.args, call.kwargs)), call.output
-    return (
-        call.residual
-        and len(given) == len(call.args) == 1
-        and isinstance(output, Tensor)
-        and output.shape == given[0].shape
-        and output.dtype == given[0].dtype
-    )
+    return has_own_weight(model, module) and len(seen.calls_of(module)) == 1

@@ -5,6 +5,7 @@ Plain data; `inspection` finds it from a live model.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from compressors.record import LayerKind
@@ -43,7 +44,9 @@ class ChannelGroup:
 class Attention:
     """A multi-head attention whose heads can be removed: its module and its four layers.
 
-    The query, key and value layers may be one (packed: their outputs one after another).
+    Two or all of the query, key and value layers may be one (packed: their outputs one after
+    another, in this order). `counts` and `sizes` are the integers, by path, that follow the
+    number of heads and the values of all heads together: attributes that the module's code reads.
     """
 
     name: str
@@ -52,14 +55,25 @@ class Attention:
     key: str
     value: str
     output: str
+    counts: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
+
+    def packed(self) -> dict[str, int]:
+        """The layers that heads are rows of, with how many of the three each of them is."""
+        return dict(Counter((self.query, self.key, self.value)))
 
 
 @dataclass(frozen=True)
 class Block:
-    """A module with one tensor in and one of equal shape out, around which a residual runs."""
+    """A module that gives out what it takes in and something more: without it the rest runs.
+
+    `outputs` is None where it returns a tensor, or the length of the tuple that it returns, in
+    which the tensor is first.
+    """
 
     name: str
     layers: tuple[str, ...]
+    outputs: int | None = None
 
 
 @dataclass(frozen=True)

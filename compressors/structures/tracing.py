@@ -18,6 +18,17 @@ from torch.overrides import TorchFunctionMode
 
 from compressors.modules import device_of, eval_mode, moved
 
+# What a model's own code, or a library that reads it, raises where something is beyond it.
+BEYOND = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
 _LOOKS = {"__get__", "size", "dim"}  # reading a shape is no use of the values
 
@@ -67,6 +78,12 @@ def tensors_in(value: Any) -> list[Tensor]:
     if isinstance(value, (tuple, list)):
         return [tensor for item in value for tensor in tensors_in(item)]
     return []
+
+
+def output_shapes(model: nn.Module, args: tuple[Tensor, ...]) -> list[torch.Size]:
+    """The shapes of what the model returns, in its present mode."""
+    with torch.no_grad():
+        return [tensor.shape for tensor in tensors_in(model(*moved(args, device_of(model))))]
 
 
 def trace(model: nn.Module, args: tuple[Tensor, ...]) -> Trace:
