@@ -1,0 +1,79 @@
+"""The members of a channel group by what they do: read the channels, norm them, pass them on.
+
+Knows what a member's weights are, and nothing of what they are worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from compressors.pruning.columns import MOST_COLUMNS, column_count, sees_columns
+from compressors.pruning.plan import Part
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
+
+
+def weight_of(model: nn.Module, part: Part) -> Tensor:
+    weight = model.get_submodule(part.name).weight
+    assert isinstance(weight, Tensor)
+    return weight.detach()
+
+
+def slices(model: nn.Module, part: Part, values: Tensor) -> Tensor:
+    """Of a weight or what has its shape: a row for each index of the part."""
+    transposed = isinstance(
+        model.get_submodule(part.name), (nn.ConvTranspose1d, nn.ConvTranspose2d)
+    )
+    first = part.reads == transposed  # whether the first dimension is the part's
+    rows = values if first else values.transpose(0, 1)
+    return rows.flatten(1)[torch.tensor(part.indices, device=rows.device)].float()
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    return isinstance(module, CONVOLUTIONS) and 1 < module.groups == module.out_channels
+
+
+def of_kind(
+    model: nn.Module, parts: Iterable[Part], fits: Callable[[Part, nn.Module], bool]
+) -> list[Part]:
+    modules = dict(model.named_modules())
+    return [part for part in parts if part.name in modules and fits(part, modules[part.name])]
+
+
+def weighed(model: nn.Module, parts: Iterable[Part]) -> list[Part]:
+    """Readers of any kind that has a weight."""
+    kinds = (nn.Linear, *CONVOLUTIONS)
+    return of_kind(model, parts, lambda part, module: part.reads and isinstance(module, kinds))
+
+
+def readers_in_columns(model: nn.Module, parts: Iterable[Part]) -> list[Part]:
+    """Readers whose inputs calibration sees as columns of the weight."""
+    return of_kind(model, parts, lambda part, module: part.reads and sees_columns(module))
+
+
+def correlated(model: nn.Module, parts: Iterable[Part]) -> list[Part]:
+    """Readers with few enough columns for a Gram matrix."""
+    readers = readers_in_columns(model, parts)
+    return [p for p in readers if column_count(model.get_submodule(p.name)) <= MOST_COLUMNS]
+
+
+def where_read(model: nn.Module, parts: Iterable[Part]) -> list[Part]:
+    """Readers, and the depthwise convolutions that the channels pass through."""
+    kinds = (nn.Linear, *CONVOLUTIONS)
+    return of_kind(
+        model,
+        parts,
+        lambda part, module: (part.reads and isinstance(module, kinds)) or is_depthwise(module),
+    )
+
+
+def has_scale(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
+    return isinstance(module, kinds) and isinstance(getattr(module, "weight", None), Tensor)
+
+
+def scale_of(model: nn.Module, part: Part) -> Tensor:
+    return weight_of(model, part).float().abs()[..., list(part.indices)]

@@ -1,0 +1,107 @@
+"""Optimal brain surgery: weights and columns that go, while a row's others make up for them.
+
+Single weights as SparseGPT does it: columns are gone through in order; what a column's zeros
+would change in the outputs is taken up by the columns after it, by the inverse of the inputs'
+second moments. Which weights go is decided for a span of columns when its turn comes, from
+weights already changed. Knows matrices alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from compressors.pruning.selection import least, least_of_windows, removed_count
+from compressors.pruning.weights import positions_last
+
+DAMPING = 0.01  # of the mean diagonal, added to it
+SPAN = 128  # columns that are decided on together, where only a share is asked for
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How many weights go: a share of all, or all but n of every m inputs."""
+
+    share: float | None
+    kept_of: tuple[int, int] | None
+
+
+def zeroed_by_error(blocks: Tensor, gram: Tensor, selection: Selection) -> tuple[Tensor, Tensor]:
+    """New weights and the mask of kept ones; groups have a Gram matrix and their outputs each."""
+    outputs, positions, inputs = blocks.shape
+    grams = positions_last(gram, positions)
+    rows = outputs // len(grams)
+    news, keeps = [], []
+    parts = blocks.reshape(len(grams), rows, -1)
+    for number, (part, moments) in enumerate(zip(parts, grams, strict=True)):
+        before = number * rows * positions * inputs
+        new, kept = _zeroed(part.double(), moments.double(), inputs, selection, before)
+        news.append(new)
+        keeps.append(kept)
+    return torch.cat(news).view_as(blocks), torch.cat(keeps).view_as(blocks)
+
+
+def _zeroed(
+    matrix: Tensor, gram: Tensor, inputs: int, selection: Selection, before: int
+) -> tuple[Tensor, Tensor]:
+    """One group's matrix; `before` counts the weights of the groups before it."""
+    factor = inverse_factor(gram)
+    kept = torch.ones_like(matrix, dtype=torch.bool)
+    matrix = matrix.clone()
+    for start, end in _spans(matrix.shape[1], inputs, selection):
+        scores = (matrix[:, start:end] / factor.diagonal()[start:end]).square()
+        gone = _chosen(scores, selection, before + start * len(matrix))
+        kept[:, start:end] = ~gone
+        errors = torch.zeros_like(scores)
+        for column in range(start, end):
+            lost = matrix[:, column] * gone[:, column - start]
+            error = lost / factor[column, column]
+            matrix[:, column:end] -= torch.outer(error, factor[column, column:end])
+            errors[:, column - start] = error
+        matrix[:, end:] -= errors @ factor[start:end, end:]
+        matrix[:, start:end][gone] = 0
+    return matrix, kept
+
+
+def inverse_factor(gram: Tensor) -> Tensor:
+    """The upper Cholesky factor of a Gram matrix's damped inverse."""
+    factor: Tensor = torch.linalg.cholesky(damped_inverse(gram), upper=True)
+    return factor
+
+
+def damped_inverse(gram: Tensor) -> Tensor:
+    """The inverse of a Gram matrix made safely positive definite, in double precision."""
+    gram = gram.double()
+    mean = float(gram.diagonal().mean())
+    ridge = DAMPING * mean if mean > 0 else 1.0
+    damped = gram + ridge * torch.eye(len(gram), dtype=gram.dtype)
+    return torch.cholesky_inverse(torch.linalg.cholesky(damped))
+
+
+def column_saliencies(matrix: Tensor, gram: Tensor, columns: Tensor) -> Tensor:
+    """The least error of removing columns (a row of indices at a time), the others adapting."""
+    inverse = damped_inverse(gram)
+    blocks = inverse[columns[:, :, None], columns[:, None, :]]
+    removed = matrix[:, columns].permute(1, 2, 0)
+    saliencies: Tensor = (removed * torch.linalg.solve(blocks, removed)).sum((1, 2))
+    return saliencies
+
+
+def _spans(columns: int, inputs: int, selection: Selection) -> Iterator[tuple[int, int]]:
+    """Columns that are decided on together: never beyond one kernel position with a pattern."""
+    length, limit = (selection.kept_of[1], inputs) if selection.kept_of else (SPAN, columns)
+    for position in range(0, columns, limit):
+        for start in range(position, position + limit, length):
+            yield start, min(start + length, position + limit)
+
+
+def _chosen(scores: Tensor, selection: Selection, before: int) -> Tensor:
+    """Whom a span loses; counts are rounded over all that came before, so that they add up."""
+    if selection.kept_of is not None:
+        return least_of_windows(scores, *selection.kept_of)
+    share = selection.share or 0
+    count = removed_count(share, before + scores.numel()) - removed_count(share, before)
+    return least(scores, count)
