@@ -116,7 +116,7 @@ def refusal(layer: nn.Module, owners: Sequence[tuple[str, nn.Module]]) -> str | 
         return "as it keeps its rows below a norm (max_norm), which two parts cannot"
     others = [path for path, owner in owners if owner is not layer]
     if others:
-        return f"as its weight is also that of {', '.join(others)} and would stay there"
+        return f"as its weight is also that of {', '.join(others)}, and shared weights stay whole"
     return None
 
 

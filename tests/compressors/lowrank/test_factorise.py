@@ -111,15 +111,17 @@ class Tied(nn.Module):
         return self.out(self.fc(self.embed(x)))
 
 
-@pytest.mark.parametrize("asked", [("embed",), ("out",)])
-def test_a_shared_weight_stays_whole_where_it_would_be_there_twice(asked: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("asked", [("embed",), ("out",), ("embed", "out")])
+def test_a_shared_weight_stays_whole_and_is_noted(asked: tuple[str, ...]) -> None:
     model, x = Tied(), torch.arange(6).reshape(2, 3)
     before = parameter_count(model)
     done = in_model(model, dict.fromkeys(asked, LowRank(0.25)), x)
-    other = "out" if asked == ("embed",) else "embed"
+    other = {"embed": "out", "out": "embed"}
     assert done.ranks == {}
-    assert done.notes == (
-        f"{asked[0]}: left whole, as its weight is also that of {other} and would stay there",
+    assert done.notes == tuple(
+        f"{name}: left whole, as its weight is also that of {other[name]},"
+        " and shared weights stay whole"
+        for name in asked
     )
     assert parameter_count(model) == before
     assert model.out.weight is model.embed.weight
