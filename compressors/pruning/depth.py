@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from torch import nn
 
 from compressors.modules import replace
-from compressors.structures.blocks import Skip
+from compressors.structures.attention import keep_plain
+from compressors.structures.skip import Skip
 from compressors.structures.structure import Structure
 
 
@@ -17,4 +18,6 @@ def remove_blocks(
     """Put an identity in the place of each block, in place; the structure lists the blocks."""
     blocks = {block.name: block for block in structure.blocks} if structure else {}
     for name in names:
-        replace(model, name, Skip(blocks[name].outputs if name in blocks else None))
+        outputs = blocks[name].outputs if name in blocks else None
+        replace(model, name, Skip(model.get_submodule(name), outputs))
+        keep_plain(model)

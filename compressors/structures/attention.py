@@ -116,10 +116,7 @@ class OpenAttention(nn.Module):
 
 
 def open_attentions(model: nn.Module, names: Iterable[str] | None = None) -> tuple[str, ...]:
-    """Open all attentions, or those named, in place; the names of those that were opened.
-
-    Torch's encoders then pass no nested tensors to their layers, which have to be called.
-    """
+    """Open all attentions, or those named, in place; the names of those that were opened."""
     wanted = None if names is None else set(names)
     opened = []
     for name, module in list(model.named_modules()):
@@ -128,10 +125,18 @@ def open_attentions(model: nn.Module, names: Iterable[str] | None = None) -> tup
             replace(model, name, OpenAttention(module))
             opened.append(name)
     if opened:
-        for module in model.modules():
-            if isinstance(module, nn.TransformerEncoder):
-                module.use_nested_tensor = False
+        keep_plain(model)
     return tuple(opened)
+
+
+def keep_plain(model: nn.Module) -> None:
+    """See that torch's encoders give their layers plain tensors, not nested ones.
+
+    Only the closed layers take those, all of them together.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
 
 
 def can_open(module: nn.Module, model: nn.Module) -> bool:

@@ -17,21 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from compressors.modules import device_of, moved
+from compressors.structures.skip import Skip
 from compressors.structures.structure import Block
 from compressors.structures.tracing import BEYOND, Call, Trace, output_shapes, tensors_in
-
-
-class Skip(nn.Module):
-    """Gives out what it takes in, and may be called with whatever else the block took."""
-
-    def __init__(self, outputs: int | None = None) -> None:
-        super().__init__()
-        self.outputs = outputs
-
-    def forward(self, *args: object, **kwargs: object) -> object:
-        """The block's input; in a tuple, with nothing else, where the block returned one."""
-        given = tensors_in((args, kwargs))[0]
-        return given if self.outputs is None else (given, *[None] * (self.outputs - 1))
 
 
 def find_blocks(
@@ -98,15 +86,20 @@ def _runs_without(
     expected: list[torch.Size],
     blocks: Iterable[Block],
 ) -> bool:
-    places = [(model.get_submodule(b.name.rpartition(".")[0]), b) for b in blocks]
-    keys = [(parent, block.name.rpartition(".")[2], block) for parent, block in places]
-    taken = [(parent, key, parent._modules[key]) for parent, key, _ in keys]
+    places = [(*_place(model, block), block) for block in blocks]
+    removed = [parent._modules[key] for parent, key, _ in places]
     try:
-        for parent, key, block in keys:
-            parent._modules[key] = Skip(block.outputs)
+        for (parent, key, block), module in zip(places, removed, strict=True):
+            assert module is not None
+            parent._modules[key] = Skip(module, block.outputs)
         return output_shapes(model, args) == expected
     except BEYOND:
         return False
     finally:
-        for parent, key, module in taken:
+        for (parent, key, _), module in zip(places, removed, strict=True):
             parent._modules[key] = module
+
+
+def _place(model: nn.Module, block: Block) -> tuple[nn.Module, str]:
+    parent, _, key = block.name.rpartition(".")
+    return model.get_submodule(parent), key

@@ -1,8 +1,9 @@
 """Which layers' output channels live and die together, through Torch-Pruning's dependency graph.
 
 A group is listed only when its channels can really be removed: all of its layers have as many as
-its root, none of them is a model output, none is shared or a grouped convolution, and a trial
-removal on a copy leaves the outputs' shapes as they were. Knows nothing of which channels matter.
+its root, none of them is a model output or a convolution in groups (one group a channel goes with
+its neighbour), nothing that writes or reads them has tied weights, and a trial removal on a copy
+leaves the outputs' shapes as they were. Knows nothing of which channels matter.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Group = Any  # torch_pruning.Group
 @contextmanager
 def dependency_graph(model: nn.Module, example_args: tuple[Tensor, ...]) -> Iterator[Graph]:
     """The model's dependency graph; parameters take gradients while it is in use."""
-    wanted = {name: p.requires_grad for name, p in model.named_parameters()}
+    frozen = {name for name, p in _every_parameter(model) if not p.requires_grad}
     args = moved(example_args, device_of(model))
     with eval_mode(model), torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -44,8 +45,13 @@ def dependency_graph(model: nn.Module, example_args: tuple[Tensor, ...]) -> Iter
         try:
             yield tp.DependencyGraph().build_dependency(model, args, verbose=False)
         finally:
-            for name, parameter in model.named_parameters():
-                parameter.requires_grad_(wanted[name])
+            for name, parameter in _every_parameter(model):
+                parameter.requires_grad_(name not in frozen)
+
+
+def _every_parameter(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters at every path that leads to them: cutting may part the tied ones."""
+    return model.named_parameters(remove_duplicate=False)
 
 
 def group_of(graph: Graph, layer: nn.Module, which: list[int] | None = None) -> Group:
@@ -118,6 +124,8 @@ def _prunable(model: nn.Module, graph: Graph, root: str, members: set[str]) -> b
     group = group_of(graph, _layer(model, root))
     if count < 2 or any(not node.outputs for node, _ in _outputs(graph, group)):
         return False
+    if any(_is_tied(model, dependency.target.module) for dependency, _ in group):
+        return False
     for name in members:
         layer = _layer(model, name)
         inputs, outputs = channels(layer)
@@ -126,6 +134,17 @@ def _prunable(model: nn.Module, graph: Graph, root: str, members: set[str]) -> b
             return False
     by_module = {node.module: indices for node, indices in _outputs(graph, group)}
     return all(len(by_module[_layer(model, name)]) == count for name in members)
+
+
+def _is_tied(model: nn.Module, target: nn.Module | nn.Parameter) -> bool:
+    """Whether another module has a parameter of what would lose channels."""
+    own = (
+        {id(target)}
+        if isinstance(target, nn.Parameter)
+        else {id(parameter) for parameter in target.parameters(recurse=False)}
+    )
+    owners = [m for m in model.modules() if own & {id(p) for p in m.parameters(recurse=False)}]
+    return len(owners) > 1
 
 
 def _first_that_breaks(
