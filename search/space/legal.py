@@ -107,10 +107,10 @@ def _as_recorded(layer: Layer, step: Any) -> LayerRecord:
 
 
 def _sparse_reason(capability: Capability) -> str:
-    able = choices(capability.patterns) or "0"
     return (
-        "this target has no kernel for such zeros, so that nothing would be gained; "
-        f"valid here: {able}, or a target that stores zeros in no room, such as storage"
+        "on this target nothing would be gained by such zeros; valid: "
+        f"{choices(capability.patterns) or '0'}, or another target, such as storage, "
+        "which leaves zeros out of its files"
     )
 
 
