@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from compressors.policies import policy_yaml
-from compressors.policies.policy import Recovery
+from compressors.policies.policy import ORIGINAL, Policy, Recovery, Rounds
 from evaluation.measurement import Measurement, Value
+from search.views import record_words
 from search.views.figures import points, spread_words, times, title
 
 if TYPE_CHECKING:
@@ -80,12 +81,22 @@ def _done(package: Package) -> Iterable[str]:
     removed = ", ".join(f"`{name}`" for name in record.get("removed_blocks") or ())
     if removed:
         yield f"Blocks removed: {removed}.\n"
+    heads = ", ".join(f"`{name}` {kept}" for name, kept in record_words.heads(record))
+    if heads:
+        yield f"Heads kept: {heads}.\n"
+    yield from _whole(package.policy)
     yield _recovery(package.policy.recovery)
     layers = record.get("layers") or ()
     if layers:
-        head = "| layer | kind | channels | weights | activations | rank |"
+        head = "| layer | kind | channels | weights | activations | zeros | rank |"
         rows = "\n".join(_layer(layer) for layer in layers)
-        yield f"{head}\n|---|---|--:|--:|--:|--:|\n{rows}\n"
+        yield f"{head}\n|---|---|--:|--:|--:|--:|--:|\n{rows}\n"
+    simulated = record_words.simulated(layers)
+    if simulated:
+        yield (
+            f"Simulated, as {package.target} has no kernel that gains by it: "
+            f"{', '.join(simulated)}.\n"
+        )
     for note in record.get("notes") or ():
         yield f"Note: {note}\n"
 
@@ -93,19 +104,37 @@ def _done(package: Package) -> Iterable[str]:
 def _layer(layer: Mapping[str, Any]) -> str:
     kept, gone = layer["out_channels"], layer["removed_channels"]
     channels = f"{kept} of {kept + gone}" if gone else str(kept)
-    bits = [f"{b}-bit" if b else "float" for b in (layer["weight_bits"], layer["activation_bits"])]
+    bits = f"{record_words.weights(layer)} | {record_words.activations(layer)}"
     rank = "" if layer["rank"] is None else str(layer["rank"])
     name, kind = layer["name"], layer["kind"]
-    return f"| `{name}` | {kind} | {channels} | {bits[0]} | {bits[1]} | {rank} |"
+    return f"| `{name}` | {kind} | {channels} | {bits} | {record_words.zeros(layer)} | {rank} |"
+
+
+def _whole(policy: Policy) -> Iterable[str]:
+    """What was done to the model as a whole."""
+    if policy.student != ORIGINAL:
+        yield f"Started from the task's architecture `{policy.student}`.\n"
+    if policy.rounds != Rounds():
+        yield (
+            f"Pruned in up to {policy.rounds.count} rounds, each with {policy.rounds.epochs} "
+            "epochs of training.\n"
+        )
+    if policy.equalize:
+        yield "Channels of layers that follow each other were evened out before quantising.\n"
 
 
 def _recovery(recovery: Recovery) -> str:
     if not recovery.epochs:
         return "No training after the compression.\n"
+    teacher = "the uncompressed model"
+    if recovery.teacher != ORIGINAL:
+        teacher = f"the task's model `{recovery.teacher}`"
+    weights = {"hidden values": recovery.features, "attention maps": recovery.attention}
+    hidden = "".join(f", and its {what} with weight {w:g}" for what, w in weights.items() if w)
     return (
         f"Then {recovery.epochs} epochs of training ({recovery.optimizer}, learning rate "
         f"{recovery.learning_rate:g}, {recovery.schedule}), {100 * recovery.weight:.0f} % of the "
-        f"loss from the uncompressed model's outputs at temperature {recovery.temperature:g}.\n"
+        f"loss from {teacher}'s outputs at temperature {recovery.temperature:g}{hidden}.\n"
     )
 
 

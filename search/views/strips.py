@@ -1,4 +1,4 @@
-"""What each member did to each layer, as a strip of cells: bits, width, rank, depth.
+"""What each member did to each layer, as a strip of cells: bits, width, rank, zeros, depth.
 
 Reads the trials' records; the columns are the layers of the uncompressed model, in its order.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 from search.front.front import Front
 from search.study.ledger import StudyRows, TrialRow
+from search.views import record_words
 from search.views.figures import count
 
 Layers = Sequence[Mapping[str, Any]]
@@ -26,6 +27,7 @@ class Cell:
     width: float
     rank: int | None
     words: str
+    sparse: bool = False  # single weights were made zero
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,18 @@ class Strip:
     cells: tuple[Cell, ...]
     depth: str
     recovery: str
+    heads: str = ""
 
 
 @dataclass(frozen=True)
 class Strips:
-    """Every member's strip, the columns and how they group, and the bit widths that occur."""
+    """Every member's strip, the columns and how they group, and what the legend needs to name."""
 
     columns: tuple[str, ...]
     groups: tuple[tuple[str, int], ...]
     strips: tuple[Strip, ...]
     bits: tuple[int, ...]
+    sparse: bool = False
 
 
 def strips(rows: StudyRows, front: Front) -> Strips | None:
@@ -57,7 +61,8 @@ def strips(rows: StudyRows, front: Front) -> Strips | None:
         return None
     drawn = tuple(_strip(row, whole) for row in members)
     used = {cell.bits for strip in drawn for cell in strip.cells if cell.bits and not cell.removed}
-    return Strips(tuple(whole), _groups(list(whole)), drawn, tuple(sorted(used)))
+    sparse = any(cell.sparse for strip in drawn for cell in strip.cells)
+    return Strips(tuple(whole), _groups(list(whole)), drawn, tuple(sorted(used)), sparse)
 
 
 def _whole(rows: StudyRows) -> dict[str, int]:
@@ -89,6 +94,7 @@ def _strip(row: TrialRow, whole: Mapping[str, int]) -> Strip:
         cells=tuple(_cell(name, full, parts.get(name, [])) for name, full in whole.items()),
         depth=f"without {', '.join(removed)}" if removed else "",
         recovery=count(epochs, "epoch") if epochs else "no recovery",
+        heads=", ".join(f"{name} {kept} heads" for name, kept in record_words.heads(record)),
     )
 
 
@@ -97,13 +103,15 @@ def _cell(name: str, full: int, parts: Layers) -> Cell:
         return Cell(True, None, 0.0, None, f"{name}: removed")
     last = parts[-1]
     rank = next((part["rank"] for part in parts if part["rank"] is not None), None)
-    bits, activations = last["weight_bits"], last["activation_bits"]
+    bits, zeros = last["weight_bits"], record_words.zeros(last)
     kept = last["out_channels"]
     told = [f"{kept} of {full} channels"]
-    told.append(f"{bits}-bit weights" if bits else "float weights")
-    told.append(f"{activations}-bit activations" if activations else "float activations")
+    told.append(f"{record_words.weights(last)} weights")
+    told.append(f"{record_words.activations(last)} activations")
+    told += [f"{zeros} zeros"] if zeros else []
     told += [f"rank {rank}"] if rank is not None else []
-    return Cell(False, bits, min(1.0, kept / full), rank, f"{name}: {', '.join(told)}")
+    words = f"{name}: {', '.join(told)}"
+    return Cell(False, bits, min(1.0, kept / full), rank, words, bool(zeros))
 
 
 def _groups(names: Sequence[str]) -> tuple[tuple[str, int], ...]:

@@ -1,0 +1,55 @@
+"""What a record says was done to a layer, in words for a person.
+
+Reads records as JSON, of older studies too, which lack what came later. Plain cases are short:
+a format, granularity or rounding is named where it is not the usual one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Layer = Mapping[str, Any]
+_USUAL = {"weight_function": "symmetric", "granularity": "channel", "rounding": "nearest"}
+
+
+def weights(layer: Layer) -> str:
+    """`float`, `8-bit`, `4-bit kmeans group32 gptq`."""
+    bits = layer["weight_bits"]
+    if not bits:
+        return "float"
+    said = [str(layer.get(key) or usual) for key, usual in _USUAL.items()]
+    unusual = [word for word, usual in zip(said, _USUAL.values(), strict=True) if word != usual]
+    return " ".join([f"{bits}-bit", *unusual])
+
+
+def activations(layer: Layer) -> str:
+    """`float`, `8-bit`, `8-bit dynamic`."""
+    bits = layer["activation_bits"]
+    return f"{bits}-bit{' dynamic' if layer.get('dynamic') else ''}" if bits else "float"
+
+
+def zeros(layer: Layer) -> str:
+    """`50 % (2:4)`, `80 %`; empty where no weight was made zero."""
+    share, pattern = layer.get("sparsity") or 0.0, layer.get("pattern")
+    if not share and not pattern:
+        return ""
+    return f"{100 * share:.0f} %" + (f" ({pattern})" if pattern else "")
+
+
+def heads(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Attentions that lost heads, with how many are left: `4 of 8`."""
+    found = record.get("attentions") or ()
+    return [
+        (
+            str(attention["name"]),
+            f"{attention['heads'] - attention['removed_heads']} of {attention['heads']}",
+        )
+        for attention in found
+        if attention["removed_heads"]
+    ]
+
+
+def simulated(layers: Sequence[Layer]) -> list[str]:
+    """The steps that change numbers here and no cost, in order, each once."""
+    return list(dict.fromkeys(step for layer in layers for step in layer.get("simulated") or ()))
