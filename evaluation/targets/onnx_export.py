@@ -17,6 +17,7 @@ import onnx
 import torch
 from onnx import NodeProto
 from torch import Tensor, nn
+from torch.jit._trace import TracerWarning
 
 from evaluation.targets.onnx_batch import follow_batch
 from evaluation.targets.onnx_graph import OPSET, Array, Graph, attributes
@@ -66,7 +67,7 @@ def _trace(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[onnx.ModelPr
             output_names=["output0"],
             dynamic_axes={name: {0: "n"} for name in [*inputs, "output0"]},
         )
-    doubtful = any(issubclass(w.category, torch.jit.TracerWarning) for w in said)
+    doubtful = any(issubclass(w.category, TracerWarning) for w in said)
     return onnx.load_from_string(buffer.getvalue()), doubtful
 
 
@@ -105,14 +106,21 @@ def _drop_identities(graph: Graph) -> None:
 
 
 def _fold_transposes(graph: Graph) -> None:
-    """A weight that is only read transposed, be it often, is stored so, under its own name."""
+    """A weight that is read transposed, be it often, is stored so.
+
+    Under its own name if that is the only way it is read, as a second constant otherwise.
+    """
     for name in list(graph.constants):
         users = graph.consumers(name)
-        perms = [attributes(node).get("perm") for node in users if node.op_type == "Transpose"]
-        if users and len(perms) == len(users) and all(perm == perms[0] for perm in perms):
-            graph.constants[name] = graph.constants[name].transpose(perms[0])
-            for node in users:
-                graph.bypass(node)
+        turning = [node for node in users if node.op_type == "Transpose"]
+        perms = [attributes(node).get("perm") for node in turning]
+        if not turning or any(perm != perms[0] for perm in perms):
+            continue
+        stored = name if len(turning) == len(users) else f"{name}{TURNED}"
+        graph.constants[stored] = graph.constants[name].transpose(perms[0])
+        for node in turning:
+            node.input[0] = stored
+            graph.bypass(node)
 
 
 def _fold_batch_norms(graph: Graph) -> Factors:
@@ -148,7 +156,8 @@ def _fold(graph: Graph, layer: NodeProto, norm: NodeProto) -> Array:
     return np.asarray(factor)
 
 
-LAYERS = ("Conv", "Gemm", "MatMul")
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+TURNED = "^T"
 DEFAULTS: dict[str, dict[str, object]] = {
     "Conv": {"dilations": [1, 1], "group": 1, "strides": [1, 1], "pads": [0, 0, 0, 0]},
     "Gemm": {"alpha": 1.0, "beta": 1.0},
@@ -174,4 +183,4 @@ def _name(graph: Graph, node: NodeProto) -> None:
     """A layer's node bears the layer's module path; no other node needs a name."""
     node.name = ""
     if node.op_type in LAYERS and node.input[1] in graph.constants:
-        node.name = node.input[1].removesuffix(".weight")
+        node.name = node.input[1].removesuffix(TURNED).removesuffix(".weight")

@@ -68,7 +68,9 @@ def _untie(module: nn.Module) -> None:
 def _layers(
     graph: Graph, described: Mapping[str, LayerQuantization], factors: Factors
 ) -> dict[str, QuantizedLayer]:
-    nodes = {node.name: node for node in graph.nodes if node.name}
+    # Of a layer that is written as several operators, one that has its bias.
+    by_inputs = sorted(graph.nodes, key=lambda node: len(node.input))
+    nodes = {node.name: node for node in by_inputs if node.name}
     missing = sorted(set(described) - set(nodes))
     if missing:
         raise RuntimeError(f"Quantised layers that the exported graph lost: {missing}")

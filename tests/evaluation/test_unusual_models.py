@@ -12,7 +12,14 @@ from compressors.policies.policy import Policy
 from compressors.stack import apply
 from evaluation.targets.ort_cpu import OrtCpu
 from evaluation.targets.ort_session import open_file
-from tests.evaluation.test_integer_kernels import Given, departure, lowered, seeded
+from tests.evaluation.test_integer_kernels import (
+    INTEGER,
+    Given,
+    departure,
+    lowered,
+    optimised,
+    seeded,
+)
 
 
 class Repeated(nn.Module):
@@ -39,6 +46,19 @@ class Tied(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         scores: Tensor = self.b(torch.relu(self.a(x)))
+        return scores
+
+
+class RowsAndTokens(nn.Module):
+    """One layer that reads rows as well as tokens, which exports write as two operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens: Tensor = self.a(x)
+        scores: Tensor = self.a(torch.relu(tokens).mean(1))
         return scores
 
 
@@ -106,6 +126,7 @@ SHAPES: list[tuple[type[nn.Module], tuple[int, ...]]] = [
     (Repeated, (5, 16)),
     (Tied, (16,)),
     (Tied, (5, 16)),
+    (RowsAndTokens, (6, 16)),
     (Averaged, (6, 16)),
     (Volume, (1, 6, 6, 6)),
     (SamePadded, (1, 8, 8)),
@@ -157,3 +178,10 @@ def test_indices_made_up_for_timing_are_in_the_table(tmp_path: Path) -> None:
     compressed = lowered(given, path)
     assert departure(compressed, path, given.inputs) < 0.04
     open_file(path, 1).call(32)()
+
+
+def test_a_layer_that_exports_write_in_two_ways_is_integers_in_both(tmp_path: Path) -> None:
+    given = Given(seeded(RowsAndTokens), (6, 16))
+    lowered(given, tmp_path / "m.onnx")
+    ops = optimised(tmp_path / "m.onnx", tmp_path)
+    assert sum(ops[op] for op in INTEGER) == 2

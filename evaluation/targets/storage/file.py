@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import numpy_helper
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save

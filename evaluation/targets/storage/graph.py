@@ -36,7 +36,7 @@ def unpacked(compressed: CompressedModel) -> tuple[Graph, list[Weight]]:
     weights = list(_turned(graph))
     rounding = _Rounding(graph)
     for name, facts in described.items():
-        uses = _uses(graph, f"{name}.weight", OPERATORS[kinds[name]])
+        uses = _uses(graph, name, OPERATORS[kinds[name]])
         if not uses:
             raise RuntimeError(f"The exported graph lost the quantised layer '{name}'")
         if facts.weight_bits is not None:
@@ -47,10 +47,12 @@ def unpacked(compressed: CompressedModel) -> tuple[Graph, list[Weight]]:
     return graph, weights
 
 
-def _uses(graph: Graph, weight: str, operators: tuple[str, ...]) -> list[NodeProto]:
-    """The nodes that compute a layer."""
-    place = 0 if operators == ("Gather",) else 1
-    return [n for n in graph.nodes if n.op_type in operators and n.input[place] == weight]
+def _uses(graph: Graph, name: str, operators: tuple[str, ...]) -> list[NodeProto]:
+    """The nodes that compute a layer; a table's have no name of their own."""
+    if operators == ("Gather",):
+        read = f"{name}.weight"
+        return [node for node in graph.nodes if node.op_type == "Gather" and node.input[0] == read]
+    return [node for node in graph.nodes if node.op_type in operators and node.name == name]
 
 
 def _turned(graph: Graph) -> Iterator[Weight]:
@@ -69,14 +71,17 @@ def _replace(
     kind: LayerKind,
 ) -> Iterator[Weight]:
     """Let a layer's nodes alone read the decoded weight; others that read it see the float one."""
-    turned = uses[0].op_type == "MatMul"
     coded, function = coded_weight(facts, kind, factors.get(f"{name}.weight"))
-    weight = Weight(coded, function, turned=turned)
-    fresh = graph.fresh()
-    graph.constants[fresh] = weight.decoded()
-    for node in uses:
-        node.input[0 if node.op_type == "Gather" else 1] = fresh
-    yield weight
+    for turned in (False, True):
+        nodes = [node for node in uses if (node.op_type == "MatMul") == turned]
+        if not nodes:
+            continue
+        weight = Weight(coded, function, turned=turned)
+        fresh = graph.fresh()
+        graph.constants[fresh] = weight.decoded()
+        for node in nodes:
+            node.input[0 if node.op_type == "Gather" else 1] = fresh
+        yield weight
 
 
 @dataclass

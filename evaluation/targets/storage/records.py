@@ -152,7 +152,8 @@ def _put_zeros(coded: Coded, entry: Entry, writer: Writer) -> None:
 def _get_zeros(entry: Entry, bits: int, scales: Array, reader: Reader) -> Array:
     if "zero" in entry:
         return np.full(scales.shape, int(entry["zero"]), np.int32)
-    return reader.numbers(scales.size, bits).reshape(scales.shape)
+    zeros: Array = reader.numbers(scales.size, bits).reshape(scales.shape)
+    return zeros
 
 
 def _shape(entry: Entry) -> tuple[int, ...]:

@@ -1,0 +1,93 @@
+"""What a table refuses, with the valid choices, and what it only simulates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from compressors.policies.steps import FUNCTION_BITS
+from compressors.record import LayerRecord
+from evaluation.target import FLOAT, INT8, Capability, Precision
+from evaluation.targets.ort_cpu import OrtCpu
+from evaluation.targets.storage.storage import Storage
+
+KERNELS = OrtCpu.capability
+STORED = Storage.capability
+
+
+def layer(kind: str = "linear", bits: tuple[int | None, int | None] = (8, 8), **facts: Any) -> Any:
+    return LayerRecord("fc", "fc", kind, 8, 8, 72, *bits, **facts)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (layer(bits=(4, None)), "as w4af; valid for linear: float, w8a8"),
+        (layer("conv1d"), "as w8a8; valid for conv1d: float"),
+        (layer("embedding", (8, None)), "as w8af; valid for embedding: float"),
+        (layer(dynamic=True), "with dynamic activations; valid: dynamic false"),
+        (layer(weight_function="kmeans"), "with function kmeans at 8 bits; valid there: symmetric"),
+        (layer(weight_function="e4m3"), "with function e4m3 at 8 bits; valid there: symmetric"),
+        (layer(granularity="group32"), "with granularity group32; valid: channel, tensor"),
+    ],
+)
+def test_what_has_no_kernel_is_refused_with_the_valid_choices(asked: Any, words: str) -> None:
+    assert KERNELS.refusal(asked) == words
+    assert STORED.refusal(asked) is None
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        layer(),
+        layer("conv2d", weight_function="symmetric", granularity="tensor"),
+        layer("conv_transpose2d", (None, None)),
+        layer("embedding", (None, None), sparsity=0.5),
+    ],
+)
+def test_what_has_a_kernel_is_taken(asked: Any) -> None:
+    assert KERNELS.refusal(asked) is None
+
+
+def test_every_format_and_width_can_be_stored() -> None:
+    for function, widths in FUNCTION_BITS.items():
+        for bits in widths:
+            for granularity in ("channel", "tensor", "group7"):
+                asked = layer(
+                    bits=(bits, 5), weight_function=function, granularity=granularity, dynamic=True
+                )
+                assert STORED.refusal(asked) is None
+    wrong = layer(bits=(1, None), weight_function="symmetric")
+    assert STORED.refusal(wrong) == (
+        "with function symmetric at 1 bits; valid there: asymmetric, kmeans, binary"
+    )
+    assert STORED.refusal(layer("embedding", (8, 8))) is not None
+
+
+def test_a_kernel_multiplies_zeros_and_a_file_leaves_them_out_where_that_is_less() -> None:
+    for facts in ({"sparsity": 0.9}, {"pattern": "2:4"}, {"sparsity": 0.5, "pattern": "2:4"}):
+        assert KERNELS.simulated(layer(bits=(None, None), **facts)) == ("sparsify",)
+        assert STORED.simulated(layer(bits=(None, None), **facts)) == ()
+        assert STORED.simulated(layer(bits=(4, None), **facts)) == ()
+    assert STORED.simulated(layer(bits=(4, None), sparsity=0.2)) == ("sparsify",)
+    assert STORED.simulated(layer(bits=(1, None), pattern="2:4")) == ("sparsify",)
+    fast = Capability({"linear": (FLOAT,)}, patterns=("2:4",))
+    assert fast.simulated(layer(bits=(None, None), pattern="2:4", sparsity=0.5)) == ()
+    assert fast.simulated(layer(bits=(None, None), pattern="4:8")) == ("sparsify",)
+
+
+def test_activations_that_a_file_rounds_are_computed_in_float() -> None:
+    assert STORED.simulated(layer(bits=(4, 4))) == ("quantize.activations",)
+    assert STORED.simulated(layer(bits=(4, None))) == ()
+    assert KERNELS.simulated(layer()) == ()
+
+
+def test_what_is_offered_fits_the_number_format() -> None:
+    assert KERNELS.offered("linear") == (FLOAT, INT8)
+    assert KERNELS.offered("linear", "kmeans") == (FLOAT,)
+    assert KERNELS.offered("embedding") == (FLOAT,)
+    assert Precision(1, None) not in STORED.offered("linear")
+    assert Precision(1, None) in STORED.offered("linear", "binary")
+    assert {p.weights for p in STORED.offered("conv2d", "ternary")} == {None, 2}
+    assert all(p.activations is None for p in STORED.offered("embedding"))
