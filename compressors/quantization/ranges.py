@@ -1,141 +1,147 @@
-"""Where a quantiser's range ends: found on weights at once, on activations by watching batches.
+"""How much of their values a weight's grids cover, for every row at once.
 
-minmax takes everything seen; percentile leaves out the outermost thousandth; mse takes the range
-of least squared rounding error. Activations are watched with the weights already rounded and the
-activations not. Knows quantisers, and nothing of how layers hold them.
+minmax covers everything; percentile leaves out the outermost thousandth; mse takes what rounds
+with the least squared error; entropy what changes the distribution of the values least. Knows
+number formats by their interface, and nothing of layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from compressors.data import Batch
-from compressors.modules import device_of, eval_mode, moved
+from compressors.calibration.collectors import BINS
 from compressors.policies.steps import Ranges
-from compressors.quantization.quantizers import InputQuantizer, WeightQuantizer
+from compressors.quantization.divergence import divergence
+from compressors.quantization.number_format import Ends, Grid, NumberFormat
 
 OUTSIDE = 1e-3  # the share that percentile leaves out
-SHARES = tuple(i / 40 for i in range(8, 41))  # of the full range, that mse tries
-BINS = 2048
+SHARES = tuple(i / 40 for i in range(1, 41))  # of all there is, that mse and entropy try
+FINE = tuple(i / 400 for i in range(-9, 10) if i)  # moves that mse tries around the best
+LARGEST_HISTOGRAMS = 2**22  # bins that are held at once
+Error = Callable[[Ends], Tensor]
 
 
-@dataclass(frozen=True)
-class Watched:
-    """An activation quantiser, and how its range is to be found."""
-
-    quantizer: InputQuantizer
-    ranges: Ranges
-
-
-class _Extremes:
-    def __init__(self) -> None:
-        self.low, self.high = 0.0, 0.0
-
-    def see(self, x: Tensor) -> None:
-        low, high = torch.aminmax(x)
-        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+@torch.no_grad()
+def fit_ends(
+    number_format: NumberFormat, rows: Tensor, alive: Tensor | None, ranges: Ranges
+) -> Grid:
+    """The grid of every row, its parts one value a row."""
+    grid = number_format.grid(_ends(number_format, rows, alive, ranges))
+    zero = None if grid.zero is None else grid.zero[:, 0]
+    return Grid(grid.scale[:, 0], zero)
 
 
-class _Histogram:
-    def __init__(self, low: float, high: float) -> None:
-        self.low, self.high = low, high
-        self.counts = torch.zeros(BINS, dtype=torch.float64)
-
-    def see(self, x: Tensor) -> None:
-        values = x.float().flatten().cpu()
-        self.counts += torch.histc(values, BINS, self.low, self.high).double()
-
-    def centres(self) -> Tensor:
-        width = (self.high - self.low) / BINS
-        return self.low + width * (torch.arange(BINS, dtype=torch.float64) + 0.5)
-
-
-def fit_weights(quantizer: WeightQuantizer, weight: Tensor, ranges: Ranges) -> None:
-    """Fix which share of each channel's largest magnitude the grid covers."""
-    magnitudes = weight.detach().flatten(1).abs()
-    quantizer.shrink.fill_(1.0)
+def _ends(number_format: NumberFormat, rows: Tensor, alive: Tensor | None, ranges: Ranges) -> Ends:
+    ends = number_format.ends(rows, (1,))
     if ranges == "percentile":
-        inner = torch.quantile(magnitudes.double(), 1 - OUTSIDE, dim=1).to(weight.dtype)
-        largest = magnitudes.amax(dim=1).clamp(min=1e-30)
-        quantizer.shrink.copy_((inner / largest).clamp(min=SHARES[0]))
-    elif ranges == "mse":
-        quantizer.shrink.copy_(_least_error_shares(quantizer, weight.detach()))
+        return _percentiles(rows, alive, ends)
+    if ranges == "mse":
+
+        def error(tried: Ends) -> Tensor:
+            return (rounded(number_format, rows, tried) - rows).square().sum(1)
+
+        return least(error, ends)
+    if ranges == "entropy":
+        return _entropy(number_format, rows, alive, ends)
+    return ends
 
 
-@torch.no_grad()
-def _least_error_shares(quantizer: WeightQuantizer, weight: Tensor) -> Tensor:
-    errors = []
-    for share in SHARES:
-        quantizer.shrink.fill_(share)
-        errors.append((quantizer(weight) - weight).flatten(1).pow(2).sum(dim=1))
-    best = torch.stack(errors).argmin(dim=0)
-    return torch.tensor(SHARES, dtype=weight.dtype, device=weight.device)[best]
+def rounded(number_format: NumberFormat, x: Tensor, ends: Ends) -> Tensor:
+    """Values on the grid that covers the ends."""
+    grid = number_format.grid(ends)
+    return number_format.nearest(x / grid.scale, grid) * grid.scale
 
 
-@torch.no_grad()
-def fit_activations(model: nn.Module, watched: Sequence[Watched], batches: Iterable[Batch]) -> None:
-    """Run the batches and fix every watched quantiser's range."""
-    kept = list(batches)
-    extremes = [_Extremes() for _ in watched]
-    _run(model, watched, extremes, kept)
-    for item, seen in zip(watched, extremes, strict=True):
-        item.quantizer.set_range(seen.low, seen.high)
-    fine = [
-        (item, _Histogram(seen.low, seen.high))
-        for item, seen in zip(watched, extremes, strict=True)
-        if item.ranges != "minmax" and seen.high > seen.low
-    ]
-    if fine:
-        _run(model, watched, [dict(_pairs(fine)).get(id(item)) for item in watched], kept)
-        for item, histogram in fine:
-            item.quantizer.set_range(*_best_range(item, histogram))
+def least(error: Error, ends: Ends) -> Ends:
+    """The ends of least error: at first in step, then each for itself, then a little to and fro."""
+    best = _Best(error, ends)
+    for share in reversed(SHARES[:-1]):
+        best.take(tuple(end * share for end in ends))
+    if len(ends) > 1:
+        for side, end in enumerate(ends):
+            for share in (0.0, *SHARES):
+                best.take(_with(best.ends, side, end * share))
+    for side, end in enumerate(ends):
+        centre = best.ends[side]
+        for move in FINE:
+            best.take(_with(best.ends, side, centre + move * end))
+    return best.ends
 
 
-def _pairs(fine: list[tuple[Watched, _Histogram]]) -> list[tuple[int, _Histogram]]:
-    return [(id(item), histogram) for item, histogram in fine]
+class _Best:
+    """The best ends so far of every row."""
+
+    def __init__(self, error: Error, ends: Ends) -> None:
+        self._error, self.ends, self._errors = error, ends, error(ends)
+
+    def take(self, candidate: Ends) -> None:
+        """Rows that it serves better take the candidate."""
+        found = self._error(candidate)
+        better = (found < self._errors)[:, None]
+        pairs = zip(candidate, self.ends, strict=True)
+        self.ends = tuple(torch.where(better, new, old) for new, old in pairs)
+        self._errors = torch.minimum(found, self._errors)
 
 
-class _Blind:
-    def see(self, x: Tensor) -> None:
-        """Let the activations pass unseen, and unrounded."""
+def _with(ends: Ends, side: int, end: Tensor) -> Ends:
+    return tuple(end if place == side else other for place, other in enumerate(ends))
 
 
-def _run(
-    model: nn.Module, watched: Sequence[Watched], observers: Sequence[Any], batches: list[Batch]
-) -> None:
-    for item, observer in zip(watched, observers, strict=True):
-        item.quantizer.observer = observer or _Blind()
-    try:
-        with eval_mode(model):
-            for batch in batches:
-                model(*moved(batch.args, device_of(model)))
-    finally:
-        for item in watched:
-            item.quantizer.observer = None
+def _percentiles(rows: Tensor, alive: Tensor | None, ends: Ends) -> Ends:
+    """Half of what is left out lies beyond each end, or all of it beyond the only one."""
+    if len(ends) == 1:
+        return (_quantile(rows.abs(), alive, 1 - OUTSIDE).minimum(ends[0]),)
+    low, high = ends
+    inner = (_quantile(rows, alive, share) for share in (OUTSIDE / 2, 1 - OUTSIDE / 2))
+    return next(inner).clamp(max=0).maximum(low), next(inner).clamp(min=0).minimum(high)
 
 
-def _best_range(item: Watched, seen: _Histogram) -> tuple[float, float]:
-    if item.ranges == "percentile":
-        return _percentile(seen)
-    highest, centres = item.quantizer.highest, seen.centres()
-    errors = []
-    for share in SHARES:
-        low, high = min(seen.low * share, 0.0), max(seen.high * share, 0.0)
-        scale = (high - low) / highest
-        zero = round(-low / scale)
-        rounded = (centres / scale).round().clamp(-zero, highest - zero) * scale
-        errors.append(float(((rounded - centres) ** 2 * seen.counts).sum()))
-    best = SHARES[errors.index(min(errors))]
-    return seen.low * best, seen.high * best
+def _quantile(rows: Tensor, alive: Tensor | None, share: float) -> Tensor:
+    """Between the two nearest of the values that count; of none, zero."""
+    if alive is None:
+        last, ordered = rows.new_full((len(rows), 1), rows.shape[1] - 1.0), rows.sort(1).values
+    else:
+        last = alive.sum(1, keepdim=True).clamp(min=1).to(rows.dtype) - 1
+        beyond = torch.full_like(rows, float("inf"))
+        ordered = torch.where(alive, rows, beyond).sort(1).values
+    place = last * share
+    below = place.floor()
+    low, high = (ordered.gather(1, at.long()) for at in (below, torch.minimum(below + 1, last)))
+    found = low + (high - low) * (place - below)
+    return torch.where(found.isfinite(), found, torch.zeros_like(found))
 
 
-def _percentile(seen: _Histogram) -> tuple[float, float]:
-    below = seen.counts.cumsum(0) / seen.counts.sum()
-    inside = (below >= OUTSIDE / 2) & (below - seen.counts / seen.counts.sum() <= 1 - OUTSIDE / 2)
-    centres = seen.centres()[inside]
-    return float(centres[0]), float(centres[-1])
+def _entropy(number_format: NumberFormat, rows: Tensor, alive: Tensor | None, ends: Ends) -> Ends:
+    """Rows in parts, as their histograms are large."""
+    part = max(1, LARGEST_HISTOGRAMS // BINS)
+    found = []
+    for start in range(0, len(rows), part):
+        some = slice(start, start + part)
+        living = rows[some] != 0 if alive is None else alive[some] & (rows[some] != 0)
+        found.append(
+            _least_divergence(number_format, rows[some], living, tuple(e[some] for e in ends))
+        )
+    return tuple(torch.cat(sides) for sides in zip(*found, strict=True))
+
+
+def _least_divergence(
+    number_format: NumberFormat, rows: Tensor, living: Tensor, ends: Ends
+) -> Ends:
+    low, high = (-ends[0], ends[0]) if len(ends) == 1 else ends
+    width = ((high - low) / BINS).clamp(min=torch.finfo(rows.dtype).tiny)
+    places = ((rows - low) / width).floor().clamp(0, BINS - 1).long()
+    counts = torch.zeros(len(rows), BINS, dtype=torch.float64, device=rows.device)
+    counts.scatter_add_(1, places, living.double())
+    middles = low + width * (torch.arange(BINS, device=rows.device, dtype=rows.dtype) + 0.5)
+    best, lowest = ends, torch.full((len(rows),), float("inf"), device=rows.device).double()
+    for share in reversed(SHARES):
+        tried = tuple(end * share for end in ends)
+        inside = (middles >= low * share) & (middles <= high * share)
+        found = divergence(counts, inside, rounded(number_format, middles, tried))
+        better = (found < lowest)[:, None]
+        best = tuple(torch.where(better, new, old) for new, old in zip(tried, best, strict=True))
+        lowest = torch.minimum(found, lowest)
+    return best
