@@ -141,7 +141,8 @@ def in_words(hint: Any) -> str:
         return "null"
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in _UNIONS:
-        return " or ".join(in_words(option) for option in inner)
+        wider = {int} if float in inner else set()  # a number is said once
+        return " or ".join(in_words(option) for option in inner if option not in wider)
     if origin is Literal:
         return choices(inner)
     if inspect.isclass(origin) and issubclass(origin, Mapping):

@@ -19,6 +19,8 @@ from compressors.structures.structure import ChannelGroup, Layer, Structure
 from evaluation.target import FLOAT, Capability
 from evaluation.targets.storage.storage import Storage
 from search.configuration.compose import compose
+from search.configuration.settings import Settings
+from search.configuration.typed import typed
 from search.space.baselines import baselines
 from search.space.building import build_space
 from search.space.options import RecoveryOptions, SpaceOptions, StepOptions
@@ -290,3 +292,10 @@ def test_the_wide_space_holds_on_int8_kernels(structure: Structure) -> None:
         str(v) for knob in build_space(structure, CAPABILITY, options).knobs for v in knob.values
     }
     assert {"0.5 taylor", "0.5 aware", "energy=0.9 aware", "w8a8", "learned"} <= words
+
+
+def test_a_study_keeps_its_choices_as_they_were_written() -> None:
+    written = compose(["space=techniques", "target=storage", "space.rounds.count=3"])
+    assert typed(Settings, written.to_plain()) == written
+    assert written.space.quantize.choices[3] == {"weights": 4, "function": "kmeans"}
+    assert written.space.rounds == Rounds(3)

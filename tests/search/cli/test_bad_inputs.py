@@ -42,6 +42,30 @@ SEARCH = {
     "unknown layer": ((*MLP, "space.quantize.include=[fc9]"), "fc1, fc2"),
     "bits without a kernel": ((*MLP, "space.quantize.choices=[w4a4]"), "w8a8"),
     "zero bits in the space": ((*MLP, "space.quantize.choices=[w0a8]"), "w8a8"),
+    "key nobody knows in a choice": (
+        (*MLP, "space.quantize.choices=[float,{weights:8,bits:8}]"),
+        "Unknown key of space.quantize.choices 'bits'",
+    ),
+    "format that has no such bits": (
+        (*MLP, "space.quantize.choices=[{weights:3,function:ternary}]"),
+        "space.quantize.choices: quantize.weights cannot be 3 with function ternary; valid: 2 bits",
+    ),
+    "format without a kernel": (
+        (*MLP, "space.quantize.choices=[{weights:8,activations:8,function:kmeans}]"),
+        "with function kmeans at 8 bits; valid there: symmetric",
+    ),
+    "form for another kind of layer": (
+        (*MLP, "space.lowrank.choices=[1,{energy:0.9,form:spatial}]"),
+        "cannot hold 'energy=0.9 spatial': 'fc1' cannot take it: form spatial is for a conv2d",
+    ),
+    "zeros without a kernel": ((*MLP, "space.sparsify.choices=[0,'2:4']"), "such as storage"),
+    "pattern that lost its quotes": ((*MLP, "space.sparsify.choices=[0,124]"), "'2:4'"),
+    "nested list in a choice": ((*MLP, "space.prune.choices=[{channels:[0.5]}]"), "space.prune"),
+    "no round": ((*MLP, "space.rounds.count=0"), "rounds.count cannot be 0; valid: a whole number"),
+    "scales in other words": (
+        (*MLP, "space.recovery.scales=[lerned]"),
+        "statistics, fixed, learned",
+    ),
     "everything pruned": ((*MLP, "space.prune.choices=[0.0,1.0]"), "0 <= share < 1"),
     "rank 0": ((*MLP, "space.lowrank.choices=[0]"), "0 < share <= 1"),
     "negative epochs": ((*MLP, "space.recovery.epochs=[-1]"), "a whole number from 0"),
