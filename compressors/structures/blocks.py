@@ -27,44 +27,45 @@ def find_blocks(
 ) -> tuple[Block, ...]:
     """The blocks that hold any of these layers, in the order in which they run."""
     names = list(layers)
-    found = []
-    for call in seen.calls:
+    chosen: dict[str, tuple[Block, Call]] = {}
+    for call in reversed(seen.calls):  # what runs within a module comes after it
         inside = tuple(name for name in names if name.startswith(f"{call.name}."))
-        if call.name and inside and _keeps_shape(call) and len(seen.calls_of(call.module)) == 1:
+        if not (call.name and inside and _keeps_shape(call)) or len(seen.calls_of(call.module)) > 1:
+            continue
+        within = [name for name in chosen if name.startswith(f"{call.name}.")]
+        inner = chosen[within[0]] if len(within) == 1 else None
+        if (call.residual and not within) or (inner is not None and _is_more(call, inside, *inner)):
             outputs = None if isinstance(call.output, Tensor) else len(call.output)
-            found.append((Block(call.name, inside, outputs), call.module))
-    return _that_can_go(model, example, _apart(found))
+            chosen[call.name] = Block(call.name, inside, outputs), call
+            for name in within:
+                del chosen[name]
+    order = [call.name for call in seen.calls]
+    blocks = sorted((block for block, _ in chosen.values()), key=lambda b: order.index(b.name))
+    return _that_can_go(model, example, blocks)
 
 
 def _keeps_shape(call: Call) -> bool:
-    output = call.output
-    if isinstance(output, (tuple, list)) and type(output) is tuple and output:
-        output = output[0]
-    given = tensors_in((call.args, call.kwargs))
+    first = call.output[0] if type(call.output) is tuple and call.output else call.output
+    given = _given(call)
     return (
-        call.residual
-        and bool(given)
-        and isinstance(output, Tensor)
-        and output.shape == given[0].shape
-        and output.dtype == given[0].dtype
+        given is not None
+        and isinstance(first, Tensor)
+        and first.shape == given.shape
+        and first.dtype == given.dtype
     )
 
 
-def _apart(found: list[tuple[Block, nn.Module]]) -> list[Block]:
-    """Of blocks within blocks, those that are listed; inner ones come after outer ones."""
-    chosen: list[Block] = []
-    for block, module in reversed(found):
-        within = [other for other in chosen if other.name.startswith(f"{block.name}.")]
-        if not within:
-            chosen.append(block)
-        elif len(within) == 1 and _is_more(block, within[0], module):
-            chosen[chosen.index(within[0])] = block
-    return chosen[::-1]
+def _given(call: Call) -> Tensor | None:
+    return next(iter(tensors_in((call.args, call.kwargs))), None)
 
 
-def _is_more(outer: Block, inner: Block, module: nn.Module) -> bool:
-    """Whether a module with code of its own does more than its one block."""
-    return not isinstance(module, nn.Sequential) and set(outer.layers) > set(inner.layers)
+def _is_more(outer: Call, inside: tuple[str, ...], inner: Block, its: Call) -> bool:
+    """Whether a module with code of its own adds its input by a block within, and does more."""
+    return (
+        not isinstance(outer.module, nn.Sequential)
+        and set(inside) > set(inner.layers)
+        and (outer.residual or _given(outer) is _given(its))
+    )
 
 
 def _that_can_go(

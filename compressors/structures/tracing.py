@@ -141,6 +141,7 @@ class _Watch(TorchFunctionMode):
 
     def _mark_residual(self, operands: list[Tensor]) -> None:
         for call in reversed(self._running):
-            if call.args and any(operand is call.args[0] for operand in operands):
+            given = next(iter(tensors_in((call.args, call.kwargs))), None)
+            if given is not None and any(operand is given for operand in operands):
                 call.residual = True
                 return
