@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from compressors.modules import device_of, eval_mode, moved
-from compressors.quantization.channel_flow import Layer, Norm, Pair, find_pairs
+from compressors.quantization.channel_flow import Layer, Pair, find_pairs
+from compressors.quantization.scaling_rules import Norm
 from compressors.structures.tracing import tensors_in
 
 SWEEPS = 100

@@ -16,7 +16,7 @@ from torch import Tensor
 from compressors.quantization.gptq import gptq
 from compressors.quantization.rounding_problem import RoundingProblem
 
-BEAM = 8
+BEAM = 16
 BLOCK = 32  # columns whose consequences for later ones are worked out at once
 SWEEPS = 50
 LARGEST = 2**22  # numbers that the search holds at once
@@ -61,7 +61,7 @@ def _search_block(
     origins = torch.arange(len(costs), device=costs.device)[:, None, None].expand_as(costs)
     for i in range(size):
         target = targets[..., i] + (missing[..., :i] @ shares[:, :i, i, None])[..., 0]
-        levels, tried = _two_levels(problem, target, costs, start + i)
+        levels, tried = _levels(problem, target, costs, start + i)
         costs, picks = tried.topk(min(beam, len(tried)), dim=0, largest=False)
         parents = picks % len(origins)
         origins = origins.gather(0, parents)
@@ -72,19 +72,17 @@ def _search_block(
     return origins, costs, missing
 
 
-def _two_levels(
+def _levels(
     problem: RoundingProblem, target: Tensor, costs: Tensor, column: int
 ) -> tuple[Tensor, Tensor]:
-    """The two levels nearest to every target, and the costs with them: twice the beam."""
-    scales, zeros = problem.scales[..., column], problem.zeros[..., column]
+    """The level nearest to every target and its two neighbours, and the costs with them."""
     nearest = problem.nearest(target, column)
-    above = target > scales * (nearest - zeros)
-    other = (nearest + torch.where(above, 1, -1)).clamp(problem.lowest, problem.highest)
-    other = torch.where(problem.weights[..., column] == 0, nearest, other)
-    levels = torch.stack([nearest, other])
+    around = torch.stack([nearest, nearest + 1, nearest - 1])
+    levels = around.clamp(problem.lowest, problem.highest)
+    levels = torch.where(problem.weights[..., column] == 0, nearest, levels)
     weigh = problem.factor[:, None, column, column]
     tried = costs + ((target - problem.values(levels, column)) * weigh) ** 2
-    tried[1].masked_fill_(other == nearest, torch.inf)
+    tried[1:].masked_fill_(levels[1:] == nearest, torch.inf)
     return levels.flatten(0, 1), tried.flatten(0, 1)
 
 
