@@ -19,7 +19,8 @@ Columned = nn.Linear | nn.Conv1d | nn.Conv2d
 def sees_columns(module: nn.Module) -> TypeGuard[Columned]:
     """Whether the layer's weight is one matrix times vectors of its input."""
     kind = next((k for k in (nn.Linear, nn.Conv1d, nn.Conv2d) if isinstance(module, k)), None)
-    if kind is None or type(module).forward is not kind.forward:
+    own = "weight" in module._parameters
+    if kind is None or not own or type(module).forward is not kind.forward:
         return False
     return kind is nn.Linear or getattr(module, "groups", 1) == 1
 

@@ -3,7 +3,7 @@
 Members of a group are the layers that write its channels, the norms in between, and the layers
 that read them. What is read off calibration data is of the readers: there a channel's removal
 takes effect, whatever lies before. Scores of members are averaged, each divided by its own mean
-where members have different units (never for l1, l2 and taylor). Knows no counts.
+where members have different units (activation, zeros, wanda and hessian). Knows no counts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from compressors.pruning.members import (
     weight_of,
     where_read,
 )
-from compressors.pruning.obs import column_saliencies
+from compressors.pruning.obs import column_saliencies, damped_inverse
 from compressors.pruning.plan import Part
 
 Scored = tuple[Part, Tensor]  # a member and the scores of its indices
@@ -88,9 +88,9 @@ def _mean(scored: list[Scored], channels: int, *, normalised: bool) -> Tensor:
     total = torch.zeros(channels, dtype=torch.float64)
     for part, scores in scored:
         scores = scores.detach().cpu().double()
-        if normalised and float(scores.mean()) > 0:
-            scores = scores / scores.mean()
-        total.index_add_(0, torch.tensor(part.channels), scores)
+        own = torch.zeros(channels, dtype=torch.float64)
+        own.index_add_(0, torch.tensor(part.channels), scores)
+        total += own / own.mean() if normalised and float(own.mean()) > 0 else own
     return total / len(scored)
 
 
@@ -172,12 +172,17 @@ def _hessian(model: nn.Module, parts: tuple[Part, ...], statistics: Statistics) 
     for part in readers:
         layer = model.get_submodule(part.name)
         matrix = weight_of(model, part).cpu().double().flatten(1)
-        saliencies = column_saliencies(matrix, grams[part.name][0], columns_of(layer, part.indices))
-        scored.append((part, saliencies))
+        inverse = damped_inverse(grams[part.name][0])
+        together, scores = part.by_channel(), torch.zeros(len(part.indices), dtype=torch.float64)
+        for width in {len(places) for places in together}:  # places of a channel's indices
+            places = torch.tensor([found for found in together if len(found) == width])
+            columns = columns_of(layer, part.indices)[places].flatten(1)
+            scores[places[:, 0]] = column_saliencies(matrix, inverse, columns)
+        scored.append((part, scores))
     return scored
 
 
-_OWN_UNITS = ("batchnorm", "activation", "zeros", "wanda", "hessian")
+_OWN_UNITS = ("activation", "zeros", "wanda", "hessian")
 _SCORERS: Mapping[Criterion, _Scorer] = {
     "l1": _magnitudes(1),
     "l2": _magnitudes(2),

@@ -18,6 +18,7 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 
 
 def weight_of(model: nn.Module, part: Part) -> Tensor:
+    """The member's weight, without its history."""
     weight = model.get_submodule(part.name).weight
     assert isinstance(weight, Tensor)
     return weight.detach()
@@ -25,29 +26,36 @@ def weight_of(model: nn.Module, part: Part) -> Tensor:
 
 def slices(model: nn.Module, part: Part, values: Tensor) -> Tensor:
     """Of a weight or what has its shape: a row for each index of the part."""
-    transposed = isinstance(
-        model.get_submodule(part.name), (nn.ConvTranspose1d, nn.ConvTranspose2d)
-    )
-    first = part.reads == transposed  # whether the first dimension is the part's
+    layer = model.get_submodule(part.name)
+    transposed = isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d))
+    first = part.reads == transposed or is_depthwise(layer)  # whether it is the part's dimension
     rows = values if first else values.transpose(0, 1)
     return rows.flatten(1)[torch.tensor(part.indices, device=rows.device)].float()
 
 
 def is_depthwise(module: nn.Module) -> bool:
+    """Whether each channel has a kernel of its own."""
     return isinstance(module, CONVOLUTIONS) and 1 < module.groups == module.out_channels
 
 
 def of_kind(
     model: nn.Module, parts: Iterable[Part], fits: Callable[[Part, nn.Module], bool]
 ) -> list[Part]:
+    """The parts whose module fits; bare parameters never do."""
     modules = dict(model.named_modules())
     return [part for part in parts if part.name in modules and fits(part, modules[part.name])]
 
 
 def weighed(model: nn.Module, parts: Iterable[Part]) -> list[Part]:
-    """Readers of any kind that has a weight."""
+    """Readers of any kind that has a weight of its own."""
     kinds = (nn.Linear, *CONVOLUTIONS)
-    return of_kind(model, parts, lambda part, module: part.reads and isinstance(module, kinds))
+    return of_kind(
+        model,
+        parts,
+        lambda part, module: (
+            part.reads and isinstance(module, kinds) and "weight" in module._parameters
+        ),
+    )
 
 
 def readers_in_columns(model: nn.Module, parts: Iterable[Part]) -> list[Part]:
@@ -72,8 +80,10 @@ def where_read(model: nn.Module, parts: Iterable[Part]) -> list[Part]:
 
 
 def has_scale(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
+    """Whether the module is of one of the kinds and has a factor for each channel."""
     return isinstance(module, kinds) and isinstance(getattr(module, "weight", None), Tensor)
 
 
 def scale_of(model: nn.Module, part: Part) -> Tensor:
+    """The magnitudes of a norm's factors."""
     return weight_of(model, part).float().abs()[..., list(part.indices)]

@@ -81,9 +81,11 @@ def damped_inverse(gram: Tensor) -> Tensor:
     return torch.cholesky_inverse(torch.linalg.cholesky(damped))
 
 
-def column_saliencies(matrix: Tensor, gram: Tensor, columns: Tensor) -> Tensor:
-    """The least error of removing columns (a row of indices at a time), the others adapting."""
-    inverse = damped_inverse(gram)
+def column_saliencies(matrix: Tensor, inverse: Tensor, columns: Tensor) -> Tensor:
+    """The least error of removing columns (a row of indices at a time), the others adapting.
+
+    The inverse is of the Gram matrix.
+    """
     blocks = inverse[columns[:, :, None], columns[:, None, :]]
     removed = matrix[:, columns].permute(1, 2, 0)
     saliencies: Tensor = (removed * torch.linalg.solve(blocks, removed)).sum((1, 2))

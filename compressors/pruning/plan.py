@@ -32,6 +32,13 @@ class Part:
         """Whether the indices are inputs alone: a layer that reads the channels."""
         return bool(self.handler.__name__ == "prune_in_channels")
 
+    def by_channel(self) -> list[list[int]]:
+        """The places among the indices that go together, channel by channel."""
+        places: dict[int, list[int]] = {}
+        for place, channel in enumerate(self.channels):
+            places.setdefault(channel, []).append(place)
+        return list(places.values())
+
     def of(self, channels: Iterable[int]) -> set[int]:
         """The indices that go with some of the root's channels."""
         gone = set(channels)

@@ -18,7 +18,7 @@ from compressors.calibration.statistics import Statistics
 from compressors.pruning.columns import MOST_COLUMNS, column_count, columns_of, sees_columns, taps
 from compressors.pruning.plan import Plan
 
-RIDGE = 0.001  # of the Gram matrix's mean diagonal, added to it
+RIDGE = 0.01  # of the Gram matrix's mean diagonal, added to it
 
 
 @dataclass(frozen=True)
