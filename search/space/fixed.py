@@ -39,28 +39,23 @@ class Fixed:
 
     def signature(self) -> dict[str, Any]:
         """What of it makes a space another, as JSON-ready data."""
-        recovery = {
-            name: value
-            for name, value in vars(self.recovery).items()
-            if name in _ALWAYS or name in changed(self.recovery)
-        }
         always = {f"{kind}.{key}": self.defaults.get(kind, {}).get(key) for kind, key in _SIGNED}
-        later = {
+        recovery = {f"recovery.{name}": getattr(self.recovery, name) for name in _ALWAYS}
+        return {**always, **recovery, **self.unusual()}
+
+    def unusual(self) -> dict[str, Any]:
+        """The settings that came later and are not at their defaults, by name."""
+        found = {
             f"{kind}.{key}": value
             for kind, keys in self.defaults.items()
             for key, value in keys.items()
             if (kind, key) not in _SIGNED and value
         }
-        whole: dict[str, Any] = {}
         if self.equalize:
-            whole["equalize"] = True
+            found["equalize"] = True
         if self.rounds != Rounds():
-            whole["rounds"] = vars(self.rounds)
+            found["rounds"] = vars(self.rounds)
         if self.student != ORIGINAL:
-            whole["student"] = self.student
-        return {
-            **always,
-            **later,
-            **whole,
-            **{f"recovery.{name}": value for name, value in recovery.items()},
-        }
+            found["student"] = self.student
+        later = {key: value for key, value in changed(self.recovery).items() if key not in _ALWAYS}
+        return {**found, **{f"recovery.{key}": value for key, value in later.items()}}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 
@@ -10,7 +13,7 @@ from search.space.space import Space
 
 
 def print_space(space: Space, console: Console) -> None:
-    """Every knob with what it holds for and the values it may take, then the size."""
+    """Every knob with what it holds for and the values it may take, what all have, then the size."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("knob", no_wrap=True)
     table.add_column("values")
@@ -18,6 +21,9 @@ def print_space(space: Space, console: Console) -> None:
     for knob in space.knobs:
         table.add_row(knob.name, str(knob.domain), _controls(knob))
     console.print(table)
+    fixed = fixed_in_words(space)
+    if fixed:
+        console.print(fixed, markup=False, highlight=False)
     console.print(size_in_words(space), markup=False, highlight=False)
 
 
@@ -27,6 +33,26 @@ def size_in_words(space: Space) -> str:
     shown = f"{size:,}" if size < 10**9 else f"about 10^{len(str(size)) - 1}"
     ranges = f", times {continuous} continuous" if continuous else ""
     return f"{len(space.knobs)} knobs, {shown} combinations{ranges}"
+
+
+def fixed_in_words(space: Space) -> str:
+    """What every policy has beside the knobs; empty where nothing is unusual."""
+    kinds = {knob.kind for knob in space.knobs}
+    decided = {knob.name.replace("/", ".") for knob in space.knobs}
+    said = [
+        f"{name} {_plain(value)}"
+        for name, value in space.fixed.unusual().items()
+        if name not in decided and (name.partition(".")[0] in kinds or "." not in name)
+    ]
+    return f"every policy: {', '.join(said)}" if said else ""
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={item}" for key, item in value.items() if item is not None)
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _controls(knob: Knob) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import StringIO
 from typing import Any
 
 import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from compressors.errors import UserError
 from compressors.policies.policy import Policy, Rounds
@@ -25,6 +27,7 @@ from search.space.baselines import baselines
 from search.space.building import build_space
 from search.space.options import RecoveryOptions, SpaceOptions, StepOptions
 from search.space.space import Space
+from search.space.table import print_space
 from tests.search.spaces import CAPABILITY, STORAGE, STRUCTURE, TRANSFORMER
 
 OFF = StepOptions(include=())
@@ -292,6 +295,16 @@ def test_the_wide_space_holds_on_int8_kernels(structure: Structure) -> None:
         str(v) for knob in build_space(structure, CAPABILITY, options).knobs for v in knob.values
     }
     assert {"0.5 taylor", "0.5 aware", "energy=0.9 aware", "w8a8", "learned"} <= words
+
+
+def test_a_dry_run_shows_words_and_what_every_policy_has() -> None:
+    console = Console(width=200, file=StringIO())
+    print_space(transformer(RICH), console)
+    said = console.file.getvalue()
+    assert "0.0, 0.5, 0.25 wanda" in said
+    assert "float, w8af, w4 kmeans, w4 group16 gptq, w8 mse" in said
+    assert "every policy: heads.repair true, prune.repair true, rounds count=3 epochs=1," in said
+    assert "recovery.hints mlp\n" in said  # the scales have a knob
 
 
 def test_a_study_keeps_its_choices_as_they_were_written() -> None:
