@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
-from compressors.modules import channels, parameter_count
+from compressors.lowrank.factorise import Factorisation
+from compressors.modules import as_layer, channels, layer_kind, parameter_count
 from compressors.policies.policy import Policy
 from compressors.policies.policy_yaml import policy_id
+from compressors.policies.steps import AFFINE, Quantize, Sparsify
+from compressors.pruning.masks import Masks
 from compressors.quantization.layers import QuantizedLayer
-from compressors.record import LayerRecord, Record, RecoveryRecord
+from compressors.record import AttentionRecord, LayerRecord, Record, RecoveryRecord
 from compressors.structures.structure import Layer, Structure
 
+INTEGER_KERNEL = 8  # bits of the integer kernels that fewer bits are computed in
 
-def record_of(
-    model: nn.Module,
-    policy: Policy,
-    given: Policy,
-    structure: Structure,
-    ranks: Mapping[str, int],
-    recovery: RecoveryRecord | None,
-    notes: tuple[str, ...],
-) -> Record:
+
+@dataclass(frozen=True)
+class Done:
+    """What the steps say of themselves, which cannot be seen on the model."""
+
+    factorised: Factorisation
+    masks: Masks
+    sparse: Mapping[str, Sparsify]  # by the layer or part that took the step
+    heads: tuple[AttentionRecord, ...]
+    recovery: RecoveryRecord | None
+    notes: tuple[str, ...]
+
+
+def record_of(model: nn.Module, policy: Policy, structure: Structure, done: Done) -> Record:
     """The record of a compressed model, in the order in which the original's layers ran.
 
-    The policy is the one with its patterns expanded; the one given has the id that files bear.
+    The policy is the one with its patterns expanded.
     """
+    modules = dict(model.named_modules())
     gone = {
         name for block in structure.blocks if block.name in policy.remove for name in block.layers
     }
@@ -34,48 +46,84 @@ def record_of(
         record
         for layer in structure.layers
         if layer.name not in gone
-        for record in _layer_records(model, layer, ranks)
+        for record in _layer_records(modules, layer, done)
     ]
     return Record(
-        policy_id=policy_id(given),
+        policy_id=policy_id(policy),
         parameters=parameter_count(model),
         layers=tuple(layers),
         removed_blocks=policy.remove,
-        recovery=recovery,
-        notes=notes,
+        recovery=done.recovery,
+        attentions=done.heads,
+        notes=done.notes,
     )
 
 
-def _layer_records(model: nn.Module, source: Layer, ranks: Mapping[str, int]) -> list[LayerRecord]:
-    rank = ranks.get(source.name)
-    if rank is None:
-        return [_layer_record(model, source.name, source, None, source.out_channels)]
-    first, second = f"{source.name}.0", f"{source.name}.1"
-    return [
-        _layer_record(model, first, source, rank, rank),
-        _layer_record(model, second, source, rank, source.out_channels),
-    ]
+def _layer_records(
+    modules: dict[str, nn.Module], source: Layer, done: Done
+) -> Iterator[LayerRecord]:
+    """A record for the layer, or one for each of its parts."""
+    parts = done.factorised.parts.get(source.name, (source.name,))
+    ranks = done.factorised.ranks.get(source.name, ())
+    for index, name in enumerate(parts):
+        if name not in modules:  # inside an attention that was left closed
+            yield _as_it_was(source)
+            continue
+        record = _layer_record(modules[name], name, source, done)
+        if ranks:
+            record = replace(record, rank=ranks[min(index, len(ranks) - 1)])
+        last = index == len(parts) - 1
+        removed = source.out_channels - record.out_channels if last else 0
+        yield replace(record, removed_channels=removed)
 
 
-def _layer_record(
-    model: nn.Module, name: str, source: Layer, rank: int | None, full_outputs: int
-) -> LayerRecord:
-    module = model.get_submodule(name)
+def _as_it_was(source: Layer) -> LayerRecord:
+    return LayerRecord(
+        name=source.name,
+        source=source.name,
+        kind=source.kind,
+        in_channels=source.in_channels,
+        out_channels=source.out_channels,
+        parameters=source.parameters,
+    )
+
+
+def _layer_record(module: nn.Module, name: str, source: Layer, done: Done) -> LayerRecord:
     wrapper = module if isinstance(module, QuantizedLayer) else None
-    layer = wrapper.layer if wrapper else module
-    assert isinstance(layer, (nn.Conv2d, nn.Linear))
-    weights = wrapper.weight_quantizer if wrapper else None
-    activations = wrapper.input_quantizer if wrapper else None
+    layer = as_layer(wrapper.layer if wrapper else module)
     inputs, outputs = channels(layer)
+    sparse = done.sparse.get(name) if done.masks.of(name) is not None else None
+    steps = (("sparsify", sparse is not None), ("quantize", wrapper is not None))
     return LayerRecord(
         name=name,
         source=source.name,
-        kind=source.kind,
+        kind=layer_kind(layer) or source.kind,
         in_channels=inputs,
         out_channels=outputs,
         parameters=parameter_count(layer),
-        weight_bits=weights.bits if weights else None,
-        activation_bits=activations.bits if activations else None,
-        rank=rank,
-        removed_channels=full_outputs - outputs,
+        sparsity=done.masks.sparsity(name),
+        pattern=sparse.pattern if sparse else None,
+        simulated=tuple(step for step, taken in steps if taken),
+        **(_quantised(wrapper.settings) if wrapper else {}),
     )
+
+
+def _quantised(settings: Quantize) -> dict[str, Any]:
+    """The fields of a record that tell how a layer is quantised."""
+    found: dict[str, Any] = {"activation_bits": settings.activations, "dynamic": settings.dynamic}
+    if settings.weights is None:
+        return found
+    size = str(settings.group) if settings.granularity == "group" else ""
+    in_integers = (
+        settings.function in AFFINE
+        and settings.weights <= INTEGER_KERNEL
+        and settings.activations is not None
+    )
+    return {
+        **found,
+        "weight_bits": settings.weights,
+        "weight_function": settings.function,
+        "granularity": f"{settings.granularity}{size}",
+        "rounding": settings.rounding,
+        "compute_bits": INTEGER_KERNEL if in_integers else None,
+    }

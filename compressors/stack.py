@@ -1,39 +1,42 @@
 """The steps of a policy, applied to a model in one fixed order.
 
-depth -> channel pruning -> low rank -> batch norm statistics taken anew where anything was cut
--> fake quantisers -> recovery. The caller's model is never touched, nor the state of its random
-generators; the same policy twice gives identical weights; the empty policy gives outputs equal
-to the last bit. Knows nothing of tasks beyond `Data`, and nothing of targets.
+blocks out -> heads and channels out, in rounds -> channels evened out -> layers factorised
+-> weights zeroed, in rounds -> quantisers -> recovery; batch norms' statistics are taken anew
+after whatever cuts.
+The caller's model is never touched, nor the state of its random generators; the same policy twice
+gives identical weights; the empty policy gives outputs equal to the last bit. Knows nothing of
+tasks beyond `Data`, and nothing of targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from copy import deepcopy
-from itertools import chain
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from compressors.data import Batch, Data
+from compressors.assembly import Assembly
+from compressors.calibration.cache import ContentCache
+from compressors.calibration.statistics import Calibration, Statistics
+from compressors.cutting import Cutting
+from compressors.data import Data
 from compressors.errors import UserError
-from compressors.layout import fast_layout
-from compressors.lowrank.factorise import factorise_layers
-from compressors.modules import device_of, parameter_count
-from compressors.policies.policy import Policy
+from compressors.modules import device_of
+from compressors.policies.policy import ORIGINAL, Policy
 from compressors.policies.policy_rules import check, expand
-from compressors.policies.steps import Quantize
-from compressors.pruning.channels import prune_channels
-from compressors.pruning.depth import remove_blocks
-from compressors.quantization.layers import calibrate, insert
-from compressors.record import CompressedModel, Record, RecoveryRecord
-from compressors.recording import record_of
-from compressors.recovery.batchnorm import reestimate
-from compressors.recovery.recovery import recover
+from compressors.policies.policy_yaml import policy_id
+from compressors.record import CompressedModel
+from compressors.recovery.batchnorm import TrainingSplit
+from compressors.recovery.schools import student_named, teacher_named
 from compressors.recovery.teacher import Teacher
+from compressors.structures.attention import open_attentions
 from compressors.structures.inspection import inspect_model
 from compressors.structures.structure import Structure
+from compressors.surroundings import Plans, Surroundings
 
 
 def apply(model: nn.Module, policy: Policy, data: Data) -> CompressedModel:
@@ -41,92 +44,118 @@ def apply(model: nn.Module, policy: Policy, data: Data) -> CompressedModel:
     return Stack(model, data).apply(policy)
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A model that policies start from, and what was found out about it."""
+
+    model: nn.Module
+    structure: Structure
+    statistics: Statistics  # of the model with its attentions opened
+    plans: Plans = field(default_factory=dict)
+
+
 class Stack:
     """A model ready to be compressed, many times over.
 
-    Holds what policies share: the structure, and the uncompressed model's outputs.
+    Holds what policies share: structures, the teachers' outputs, and everything that depends on
+    a layer's weights and one choice alone, by content.
     """
 
-    structure: Structure
-
-    def __init__(self, model: nn.Module, data: Data) -> None:
+    def __init__(self, model: nn.Module, data: Data, cache: ContentCache | None = None) -> None:
         self._original = deepcopy(model).eval()
         self._data = data
-        self._teacher = Teacher(self._original, data)
-        with torch.random.fork_rng(devices=[]):  # iterating a loader draws a number
-            self._example = _example(data)
-            self.structure = inspect_model(self._original, self._example)
+        self._cache = ContentCache() if cache is None else cache
+        with _own_randomness(self._original):
+            self._calibration = Calibration(data)
+            self._training = TrainingSplit(data)
+            self._example = self._first_sample()
+        self._sources: dict[str, _Source] = {}
+        self._teachers: dict[str, Teacher] = {}
+        self.structure = self.structure_of(ORIGINAL)
+
+    def structure_of(self, student: str) -> Structure:
+        """What can be compressed of the task's model, or of another that it offers."""
+        return self._source(student).structure
 
     def apply(
-        self, policy: Policy, *, on_step: Callable[[], None] = lambda: None
+        self,
+        policy: Policy,
+        *,
+        on_step: Callable[[], None] = lambda: None,
+        checkpoint: Path | None = None,
     ) -> CompressedModel:
-        """The compressed model; `on_step` is called before every training batch."""
-        given, policy = policy, expand(policy, self.structure)
-        check(policy, self.structure)
-        model = deepcopy(self._original)
-        device = device_of(model)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        """The compressed model; `on_step` is called before every training batch.
+
+        Recovery goes on from the checkpoint where an earlier attempt left one.
+        """
+        source = self._source(policy.student)
+        given, policy = policy, expand(policy, source.structure)
+        check(policy, source.structure)
+        model = deepcopy(source.model)
+        opened = open_attentions(model, _touched(model, policy))
+        with _own_randomness(model):
             torch.manual_seed(policy.recovery.seed)
-            record = self._transform(model, policy, given, on_step)
-        return CompressedModel(model, record, self._example)
+            around = self._surroundings(source, policy, on_step)
+            cut = Cutting(source.structure, policy, around, opened).run(model)
+            assembly = Assembly(cut, source.structure, policy, around)
+            record = assembly.run(source.statistics, checkpoint)
+        if checkpoint is not None:
+            with suppress(OSError):
+                checkpoint.unlink(missing_ok=True)
+        record = replace(record, policy_id=policy_id(given))  # the one that files bear
+        return CompressedModel(assembly.model, record, self._example)
 
-    def _transform(
-        self, model: nn.Module, policy: Policy, given: Policy, on_step: Callable[[], None]
-    ) -> Record:
-        names = [layer.name for layer in self.structure.layers]
-        entries = [policy.layer(name) for name in names]  # in the order in which they run
-        remove_blocks(model, policy.remove)
-        prunes = {entry.name: entry.prune for entry in entries if entry.prune}
-        unpruned = prune_channels(model, self._example, prunes)
-        lowranks = {entry.name: entry.lowrank for entry in entries if entry.lowrank}
-        ranks, whole = factorise_layers(model, lowranks)
-        quantize = {entry.name: entry.quantize for entry in entries if entry.quantize}
-        recovery = None
-        cut = parameter_count(model) != parameter_count(self._original)
-        runs = cut or quantize or policy.recovery.epochs
-        with fast_layout(model, self._example) if runs else nullcontext():
-            if cut:
-                reestimate(model, self._training_batches())
-            insert(model, _on_halves(quantize, ranks))
-            calibrate(model, self._calibration_batches())
-            if policy.recovery.epochs:
-                recovery = self._recover(model, policy, on_step)
-        notes = (*unpruned, *whole)
-        return record_of(model, policy, given, self.structure, ranks, recovery, notes)
-
-    def _recover(
-        self, model: nn.Module, policy: Policy, on_step: Callable[[], None]
-    ) -> RecoveryRecord:
-        return recover(
-            model,
-            self._data,
-            policy.recovery,
-            self._teacher,
+    def _surroundings(
+        self, source: _Source, policy: Policy, on_step: Callable[[], None]
+    ) -> Surroundings:
+        return Surroundings(
+            data=self._data,
+            calibration=self._calibration,
+            training=self._training,
+            cache=self._cache,
+            example=self._example,
+            blocks=tuple(block.name for block in source.structure.blocks),
+            plans=source.plans,
+            teacher=lambda: self._teacher(policy.recovery.teacher),
             on_step=on_step,
-            recalibrate=lambda: calibrate(model, self._calibration_batches()),
         )
 
-    def _calibration_batches(self) -> Iterable[Batch]:
-        return self._data.batches("calibration")
+    def _source(self, name: str) -> _Source:
+        if name not in self._sources:
+            model = student_named(self._data, self._original, name)
+            with _own_randomness(model):
+                opened = deepcopy(model)
+                open_attentions(opened)
+                structure = inspect_model(opened, self._example)
+            statistics = Statistics(opened, self._calibration, self._cache)
+            self._sources[name] = _Source(model, structure, statistics)
+        return self._sources[name]
 
-    def _training_batches(self) -> Iterable[Batch]:
-        """The training split in fixed order, or the calibration split where there is none."""
-        batches = iter(self._data.batches("train"))
-        first = next(batches, None)
-        return self._calibration_batches() if first is None else chain([first], batches)
+    def _teacher(self, name: str) -> Teacher:
+        if name not in self._teachers:
+            model = teacher_named(self._data, self._original, name)
+            self._teachers[name] = Teacher(model, self._data)
+        return self._teachers[name]
+
+    def _first_sample(self) -> tuple[Tensor, ...]:
+        """One calibration sample, as the model's positional inputs."""
+        for batch in self._calibration.batches:
+            return tuple(arg[:1].clone() for arg in batch.args)
+        raise UserError("The task's calibration split has no batches; it needs at least one.")
 
 
-def _on_halves(quantize: dict[str, Quantize], ranks: dict[str, int]) -> dict[str, Quantize]:
-    """A factorised layer's entry goes to both of its halves."""
-    settings = {}
-    for name, entry in quantize.items():
-        halves = (f"{name}.0", f"{name}.1") if name in ranks else (name,)
-        settings.update(dict.fromkeys(halves, entry))
-    return settings
+def _own_randomness(model: nn.Module) -> AbstractContextManager[None]:
+    """Inside, random numbers are drawn from generators that the caller's do not notice."""
+    device = device_of(model)
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
-def _example(data: Data) -> tuple[Tensor, ...]:
-    """One calibration sample, as the model's positional inputs."""
-    for batch in data.batches("calibration"):
-        return tuple(arg[:1].clone() for arg in batch.args)
-    raise UserError("The task's calibration split has no batches; it needs at least one.")
+def _touched(model: nn.Module, policy: Policy) -> list[str]:
+    """The closed attentions that the policy names, or layers of which it names."""
+    named = [entry.name for entry in policy.layers]
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.MultiheadAttention)
+        and any(f"{entry}.".startswith(f"{name}.") for entry in named)
+    ]

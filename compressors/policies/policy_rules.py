@@ -47,6 +47,13 @@ def kept_heads(heads: int, share: float) -> int:
     return max(1, int(heads * (1 - share) + 0.5 + 1e-9))
 
 
+def steps_of(policy: Policy, step: str, structure: Structure) -> dict[str, Any]:
+    """The layers and attentions that take a step of one kind, in the order in which they run."""
+    entries = {entry.name: getattr(entry, step) for entry in policy.layers}
+    names = [*_names(structure.layers), *_names(structure.attentions)]
+    return {name: entries[name] for name in names if entries.get(name) is not None}
+
+
 def expand(policy: Policy, structure: Structure) -> Policy:
     """The policy with every pattern replaced by the names that it matches.
 

@@ -19,7 +19,6 @@ from compressors.calibration.cache import ContentCache, Tensors
 from compressors.data import Batch, Data
 from compressors.modules import device_of, eval_mode, moved
 
-
 MOST = 32  # batches
 
 
