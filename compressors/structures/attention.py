@@ -89,7 +89,7 @@ class OpenAttention(nn.Module):
         """Samples x heads x positions x values, of what a layer gave."""
         x = x if batched else x.unsqueeze(0)
         x = x if self.batch_first or not batched else x.transpose(0, 1)
-        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
 
     def _joined(self, x: Tensor, batched: bool) -> Tensor:
         x = x.transpose(1, 2).flatten(2)
@@ -105,7 +105,7 @@ class OpenAttention(nn.Module):
         if attention is not None:
             attention = _additive(attention, like)
             if attention.dim() == 3:
-                attention = attention.unflatten(0, (-1, self.heads_of_masks))
+                attention = attention.reshape(-1, self.heads_of_masks, *attention.shape[1:])
                 if len(self.kept_heads) < self.heads_of_masks:
                     attention = attention[:, self.kept_heads]
             masks.append(attention)
@@ -162,7 +162,7 @@ def can_open(module: nn.Module, model: nn.Module) -> bool:
 
 def _packed(closed: nn.MultiheadAttention) -> tuple[list[Tensor], list[Tensor | None]]:
     """The weights and biases of queries, keys and values."""
-    weights = (
+    weights: list[Tensor] = (
         list(closed.in_proj_weight.chunk(3))
         if closed._qkv_same_embed_dim
         else [closed.q_proj_weight, closed.k_proj_weight, closed.v_proj_weight]

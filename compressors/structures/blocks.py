@@ -2,8 +2,8 @@
 
 A block runs once, takes a tensor (and masks, or whatever else), returns one of the same shape,
 alone or first in a tuple, and adds its own input within. Blocks do not overlap: the innermost are
-listed, but a module that has one block within and layers beside it is the block instead, as a
-transformer layer whose attention alone adds its input. Each survives a trial removal on a copy.
+listed, but a module that has one block within and adds more to what that gives out is the block
+instead, as a transformer layer around its attention. Each survives a trial removal on a copy.
 Modules whose input their caller adds are none: what is left of them would be zero, not their
 input.
 """
@@ -34,7 +34,7 @@ def find_blocks(
             continue
         within = [name for name in chosen if name.startswith(f"{call.name}.")]
         inner = chosen[within[0]] if len(within) == 1 else None
-        if (call.residual and not within) or (inner is not None and _is_more(call, inside, *inner)):
+        if (call.residual and not within) or (inner and _goes_on(call, inside, *inner, seen)):
             outputs = None if isinstance(call.output, Tensor) else len(call.output)
             chosen[call.name] = Block(call.name, inside, outputs), call
             for name in within:
@@ -59,12 +59,14 @@ def _given(call: Call) -> Tensor | None:
     return next(iter(tensors_in((call.args, call.kwargs))), None)
 
 
-def _is_more(outer: Call, inside: tuple[str, ...], inner: Block, its: Call) -> bool:
-    """Whether a module with code of its own adds its input by a block within, and does more."""
+def _goes_on(outer: Call, inside: tuple[str, ...], inner: Block, its: Call, seen: Trace) -> bool:
+    """Whether a module does more than its one block, adding to what the block gave out."""
+    given = its.output if inner.outputs is None else its.output[0]
     return (
         not isinstance(outer.module, nn.Sequential)
         and set(inside) > set(inner.layers)
         and (outer.residual or _given(outer) is _given(its))
+        and seen.was_added(given)
     )
 
 

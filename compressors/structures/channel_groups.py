@@ -9,6 +9,7 @@ leaves the outputs' shapes as they were. Knows nothing of which channels matter.
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -82,7 +83,8 @@ def channel_groups(
 def _candidates(
     model: nn.Module, graph: Graph, layers: list[str], refused: set[str]
 ) -> tuple[ChannelGroup, ...]:
-    groups = []
+    listed = []
+    tied = _tied(model)
     seen: set[str] = set()
     for name in layers:
         module = model.get_submodule(name)
@@ -91,9 +93,11 @@ def _candidates(
         found = _members(model, graph, module)
         seen.update(found)
         members = tuple(layer for layer in layers if layer in found)
-        if name not in refused and set(members) == found and _prunable(model, graph, name, found):
-            groups.append(ChannelGroup(name, channels(_layer(model, name))[1], members))
-    return tuple(groups)
+        if name in refused or set(members) != found:
+            continue
+        if _prunable(model, graph, name, found, tied):
+            listed.append(ChannelGroup(name, channels(_layer(model, name))[1], members))
+    return tuple(listed)
 
 
 def _layer(model: nn.Module, name: str) -> Layered:
@@ -119,12 +123,12 @@ def _has_channels(module: nn.Module) -> bool:
     return isinstance(module, (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding, nn.RNNBase))
 
 
-def _prunable(model: nn.Module, graph: Graph, root: str, members: set[str]) -> bool:
+def _prunable(model: nn.Module, graph: Graph, root: str, members: set[str], tied: set[int]) -> bool:
     count = channels(_layer(model, root))[1]
     group = group_of(graph, _layer(model, root))
     if count < 2 or any(not node.outputs for node, _ in _outputs(graph, group)):
         return False
-    if any(_is_tied(model, dependency.target.module) for dependency, _ in group):
+    if any(_parameters(dependency.target.module) & tied for dependency, _ in group):
         return False
     for name in members:
         layer = _layer(model, name)
@@ -136,15 +140,16 @@ def _prunable(model: nn.Module, graph: Graph, root: str, members: set[str]) -> b
     return all(len(by_module[_layer(model, name)]) == count for name in members)
 
 
-def _is_tied(model: nn.Module, target: nn.Module | nn.Parameter) -> bool:
-    """Whether another module has a parameter of what would lose channels."""
-    own = (
-        {id(target)}
-        if isinstance(target, nn.Parameter)
-        else {id(parameter) for parameter in target.parameters(recurse=False)}
-    )
-    owners = [m for m in model.modules() if own & {id(p) for p in m.parameters(recurse=False)}]
-    return len(owners) > 1
+def _parameters(target: nn.Module | nn.Parameter) -> set[int]:
+    if isinstance(target, nn.Parameter):
+        return {id(target)}
+    return {id(parameter) for parameter in target.parameters(recurse=False)}
+
+
+def _tied(model: nn.Module) -> set[int]:
+    """The parameters that more than one module has."""
+    owned = Counter(key for module in model.modules() for key in _parameters(module))
+    return {key for key, owners in owned.items() if owners > 1}
 
 
 def _first_that_breaks(

@@ -36,8 +36,13 @@ _COUNTS = (
     "h",
 )
 _SIZES = ("head_dim", "attention_head_size", "dim_head", "head_size", "d_head", "dim_per_head")
-_ROLES = (("qkv", r"qkv|query_key_value"), ("kv", r"kv|key_value"))
-_ROLES += (("q", r"q|query|queries"), ("k", r"k|key|keys"), ("v", r"v|value|values"))
+_ROLES = (
+    ("qkv", r"qkv|query_key_value"),
+    ("kv", r"kv|key_value"),
+    ("q", r"q|query|queries"),
+    ("k", r"k|key|keys"),
+    ("v", r"v|value|values"),
+)
 _NAME = r"(to_|w_?|fc_?|lin_|linear_|proj_)?({})(_?(proj|projection|lin|linear|layer|fc|net))?"
 _MOST_SIZES = 4  # integers of a module that might have to follow its heads
 

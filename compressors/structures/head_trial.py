@@ -5,6 +5,7 @@ Knows the copy, the example and the layers of a candidate; not how candidates ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
@@ -67,8 +68,9 @@ class HeadTrial:
         expected = before[..., columns_of(attention, output, _kept(attention))]
         if expected.shape != after.shape:
             return False
-        most = torch.finfo(after.dtype).eps ** 0.5 * float(expected.double().norm())
-        return float((expected.double() - after.double()).norm()) <= most
+        most = math.sqrt(torch.finfo(after.dtype).eps) * float(expected.double().norm())
+        error = float((expected.double() - after.double()).norm())
+        return error <= most
 
     @torch.no_grad()
     def _run(self, attentions: Sequence[Attention]) -> Seen:

@@ -52,11 +52,16 @@ class Trace:
     calls: list[Call] = field(default_factory=list)
     output: Any = None
     _uses: Counter[int] = field(default_factory=Counter)
+    _added: set[int] = field(default_factory=set)
     _alive: list[Tensor] = field(default_factory=list)  # ids are unique only among the living
 
     def uses(self, tensor: Tensor) -> int:
         """How many functions took the tensor, and whether the model returned it."""
         return self._uses[id(tensor)]
+
+    def was_added(self, tensor: Tensor) -> bool:
+        """Whether the tensor was added to something."""
+        return id(tensor) in self._added
 
     def calls_of(self, module: nn.Module) -> list[Call]:
         """The runs of one module."""
@@ -67,6 +72,10 @@ class Trace:
         for tensor in tensors:
             self._alive.append(tensor)
             self._uses[id(tensor)] += 1
+
+    def note_addition(self, tensors: Iterable[Tensor]) -> None:
+        """Remember that these were added."""
+        self._added.update(id(tensor) for tensor in tensors)
 
 
 def tensors_in(value: Any) -> list[Tensor]:
@@ -136,6 +145,7 @@ class _Watch(TorchFunctionMode):
         if name not in _LOOKS:
             self._seen.note_use(operands)
         if name in _ADDITIONS:
+            self._seen.note_addition(operands)
             self._mark_residual(operands)
         return func(*args, **(kwargs or {}))
 
