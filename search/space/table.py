@@ -13,7 +13,7 @@ from search.space.space import Space
 
 
 def print_space(space: Space, console: Console) -> None:
-    """Every knob with what it holds for and the values it may take, what all have, then the size."""
+    """Every knob with its values and what it holds for, what all policies have, and the size."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("knob", no_wrap=True)
     table.add_column("values")

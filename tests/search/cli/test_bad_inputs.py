@@ -41,7 +41,7 @@ SEARCH = {
     "no workers": ((*MLP, "engine.workers=0"), "workers"),
     "unknown layer": ((*MLP, "space.quantize.include=[fc9]"), "fc1, fc2"),
     "bits without a kernel": ((*MLP, "space.quantize.choices=[w4a4]"), "w8a8"),
-    "zero bits in the space": ((*MLP, "space.quantize.choices=[w0a8]"), "w8a8"),
+    "zero bits in the space": ((*MLP, "space.quantize.choices=[w0a8]"), "valid: 1, 2, 3, 4"),
     "key nobody knows in a choice": (
         (*MLP, "space.quantize.choices=[float,{weights:8,bits:8}]"),
         "Unknown key of space.quantize.choices 'bits'",
