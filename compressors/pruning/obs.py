@@ -33,71 +33,65 @@ class Selection:
 
 def zeroed_by_error(blocks: Tensor, gram: Tensor, selection: Selection) -> tuple[Tensor, Tensor]:
     """New weights and the mask of kept ones; groups have a Gram matrix and their outputs each."""
-    outputs, positions, inputs = blocks.shape
-    grams = positions_last(gram, positions)
-    rows = outputs // len(grams)
-    news, keeps = [], []
-    parts = blocks.reshape(len(grams), rows, -1)
-    for number, (part, moments) in enumerate(zip(parts, grams, strict=True)):
-        before = number * rows * positions * inputs
-        new, kept = _zeroed(part.double(), moments.double(), inputs, selection, before)
-        news.append(new)
-        keeps.append(kept)
-    return torch.cat(news).view_as(blocks), torch.cat(keeps).view_as(blocks)
+    _, positions, inputs = blocks.shape
+    moments = damped(positions_last(gram, positions))
+    original = blocks.reshape(len(gram), -1, positions * inputs).double()
+    factor: Tensor = torch.linalg.cholesky(_inverse(moments), upper=True)
+    kept = torch.ones_like(original, dtype=torch.bool)
+    matrix = original.clone()
+    for start, end in _spans(positions * inputs, inputs, selection):
+        scales = factor.diagonal(dim1=1, dim2=2)[:, None, start:end]
+        gone = _chosen((matrix[:, :, start:end] / scales).square(), selection, matrix, start)
+        kept[:, :, start:end] = ~gone
+        _make_up(matrix, factor, gone, start, end)
+    new = settled(matrix * kept, original, kept, moments)
+    return new.view_as(blocks), kept.view_as(blocks)
 
 
-def _zeroed(
-    matrix: Tensor, gram: Tensor, inputs: int, selection: Selection, before: int
-) -> tuple[Tensor, Tensor]:
-    """One group's matrix; `before` counts the weights of the groups before it."""
-    factor: Tensor = torch.linalg.cholesky(damped_inverse(gram), upper=True)
-    original = matrix
-    kept = torch.ones_like(matrix, dtype=torch.bool)
-    matrix = matrix.clone()
-    for start, end in _spans(matrix.shape[1], inputs, selection):
-        scores = (matrix[:, start:end] / factor.diagonal()[start:end]).square()
-        gone = _chosen(scores, selection, before + start * len(matrix))
-        kept[:, start:end] = ~gone
-        errors = torch.zeros_like(scores)
-        for column in range(start, end):
-            lost = matrix[:, column] * gone[:, column - start]
-            error = lost / factor[column, column]
-            matrix[:, column:end] -= torch.outer(error, factor[column, column:end])
-            errors[:, column - start] = error
-        matrix[:, end:] -= errors @ factor[start:end, end:]
-        matrix[:, start:end][gone] = 0
-    return settled(matrix, original, kept, damped(gram)), kept
+def _make_up(matrix: Tensor, factor: Tensor, gone: Tensor, start: int, end: int) -> None:
+    """Let the columns after those that lose weights take up what is lost, in place."""
+    errors = torch.zeros_like(matrix[:, :, start:end])
+    for column in range(start, end):
+        lost = matrix[:, :, column] * gone[:, :, column - start]
+        error = (lost / factor[:, column, column, None])[:, :, None]
+        matrix[:, :, column:end] -= error * factor[:, None, column, column:end]
+        errors[:, :, column - start] = error[:, :, 0]
+    matrix[:, :, end:] -= errors @ factor[:, start:end, end:]
 
 
 def settled(start: Tensor, original: Tensor, kept: Tensor, moments: Tensor) -> Tensor:
     """The kept weights moved to where the outputs' error is least, row by row; zeros stay."""
-    scale = moments.diagonal()
+    scale = moments.diagonal(dim1=-2, dim2=-1).unsqueeze(-2)
     change = start - original
     rest = -(change @ moments) * kept
     step = rest / scale
-    size = (rest * step).sum(1, keepdim=True)
+    size = (rest * step).sum(-1, keepdim=True)
     for _ in range(SETTLING):
         pull = (step @ moments) * kept
-        curve = (step * pull).sum(1, keepdim=True)
+        curve = (step * pull).sum(-1, keepdim=True)
         length = torch.where(curve > 0, size / curve, torch.zeros_like(size))
         change = change + length * step
         rest = rest - length * pull
-        before, size = size, (rest * rest / scale).sum(1, keepdim=True)
+        before, size = size, (rest * rest / scale).sum(-1, keepdim=True)
         step = rest / scale + torch.where(before > 0, size / before, torch.zeros_like(size)) * step
     return (original + change) * kept
 
 
 def damped(gram: Tensor) -> Tensor:
-    """A Gram matrix made safely positive definite, in double precision."""
+    """Gram matrices made safely positive definite, in double precision."""
     gram = gram.double()
-    mean = float(gram.diagonal().mean())
-    ridge = DAMPING * mean if mean > 0 else 1.0
-    return gram + ridge * torch.eye(len(gram), dtype=gram.dtype)
+    means = gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    ridge = torch.where(means > 0, DAMPING * means, torch.ones_like(means))
+    return gram + ridge * torch.eye(gram.shape[-1], dtype=gram.dtype)
 
 
 def damped_inverse(gram: Tensor) -> Tensor:
-    """The inverse of a damped Gram matrix."""
-    return torch.cholesky_inverse(torch.linalg.cholesky(damped(gram)))
+    """The inverse of damped Gram matrices."""
+    return _inverse(damped(gram))
+
+
+def _inverse(moments: Tensor) -> Tensor:
+    return torch.cholesky_inverse(torch.linalg.cholesky(moments))
 
 
 def column_saliencies(matrix: Tensor, inverse: Tensor, columns: Tensor) -> Tensor:
@@ -119,10 +113,10 @@ def _spans(columns: int, inputs: int, selection: Selection) -> Iterator[tuple[in
             yield start, min(start + length, position + limit)
 
 
-def _chosen(scores: Tensor, selection: Selection, before: int) -> Tensor:
+def _chosen(scores: Tensor, selection: Selection, matrix: Tensor, start: int) -> Tensor:
     """Whom a span loses; counts are rounded over all that came before, so that they add up."""
     if selection.kept_of is not None:
         return least_of_windows(scores, *selection.kept_of)
-    share = selection.share or 0
+    share, before = selection.share or 0, start * matrix[:, :, 0].numel()
     count = removed_count(share, before + scores.numel()) - removed_count(share, before)
     return least(scores, count)
