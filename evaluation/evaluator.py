@@ -100,8 +100,7 @@ class Evaluator:
         """What was done, and of every layer which steps are simulated on this target."""
         record = compressed.record.to_json()
         for layer, row in zip(compressed.record.layers, record["layers"], strict=True):
-            here = self.target.capability.simulated(layer)
-            row["simulated"] = list(dict.fromkeys((*layer.simulated, *here)))
+            row["simulated"] = list(self.target.capability.simulated(layer))
         return record
 
     def _simulated_quality(self, compressed: CompressedModel) -> Value:

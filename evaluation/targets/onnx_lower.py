@@ -51,7 +51,22 @@ def float_graph(
     module.float()
     _untie(module)
     example = tuple(_as_float32(tensor.cpu()) for tensor in compressed.example)
-    return *export(module, example), described
+    graph, factors = export(module, example)
+    _smooth(graph, described)
+    return graph, factors, described
+
+
+def _smooth(graph: Graph, described: Mapping[str, LayerQuantization]) -> None:
+    """Divide the inputs of layers whose weights took their outliers."""
+    for node in list(graph.nodes):
+        facts = described.get(node.name)
+        if facts is None or facts.smoothing is None:
+            continue
+        factors, smooth = graph.fresh(), graph.fresh()
+        graph.constants[factors] = facts.smoothing.detach().cpu().float().numpy()
+        division = helper.make_node("Div", [node.input[0], factors], [smooth])
+        graph.nodes.insert(graph.nodes.index(node), division)
+        node.input[0] = smooth
 
 
 def _as_float32(tensor: Tensor) -> Tensor:

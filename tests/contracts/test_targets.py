@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def lowered(target: Target, precision: Precision, path: Path) -> Artifact:
     return target.lower(compressed(precision), TASK, path)
 
 
-SOME = (FLOAT, INT8, Precision(4, None), Precision(3, 5), Precision(None, 8))
+SOME = (FLOAT, INT8, *(Precision(*bits) for bits in ((4, None), (3, 5), (None, 8), (16, None))))
 
 
 def some_precisions(target: Target) -> list[Precision]:
@@ -134,12 +135,21 @@ def test_compare_gives_one_timing_a_candidate(target: Target, tmp_path: Path) ->
 def test_what_has_no_kernel_is_refused_with_the_valid_choices(
     target: Target, tmp_path: Path
 ) -> None:
-    impossible = Precision(3, 3)
-    if impossible in some_precisions(target):
-        pytest.skip("this target has every precision")
-    with pytest.raises(UserError, match=r"w3a3.*valid.*float"):
-        lowered(target, impossible, tmp_path / "m.bin")
+    model = compressed(FLOAT)
+    wrong = replace(model.record.layers[0], weight_bits=12, activation_bits=3)
+    impossible = replace(model, record=replace(model.record, layers=(wrong,)))
+    with pytest.raises(UserError, match=r"'stem' as w12a3.*valid.*float"):
+        target.lower(impossible, TASK, tmp_path / "m.bin")
     assert not (tmp_path / "m.bin").exists()
+
+
+def test_a_layer_within_the_table_is_told_what_of_it_is_simulated(target: Target) -> None:
+    layer = compressed(INT8).record.layers[0]
+    table = target.capability
+    assert table.refusal(layer) is None
+    assert "sparsify" not in table.simulated(layer)
+    assert "sparsify" in table.simulated(replace(layer, sparsity=0.01))
+    assert table.refusal(replace(layer, weight_function="nothing")) is not None
 
 
 def test_a_file_that_is_none_is_the_users_to_mend(target: Target, tmp_path: Path) -> None:
@@ -151,6 +161,6 @@ def test_a_file_that_is_none_is_the_users_to_mend(target: Target, tmp_path: Path
 
 
 @pytest.mark.parametrize("wrong", [{"threads": 0}, {"batch": -1}, {"threads": 1.5}])
-def test_impossible_arguments_are_refused(wrong: dict[str, int]) -> None:
+def test_impossible_arguments_are_refused(target: Target, wrong: dict[str, int]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
-        OrtCpu(**wrong)
+        type(target)(**wrong)

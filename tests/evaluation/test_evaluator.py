@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from compressors.policies.policy import LayerPolicy, Policy, Recovery
-from compressors.policies.steps import LowRank, Prune, Quantize
+from compressors.policies.steps import LowRank, Prune, Quantize, Sparsify
 from evaluation import quiet
 from evaluation.evaluator import Evaluation, Evaluator
 from evaluation.targets.ort_cpu import OrtCpu
+from evaluation.targets.storage.storage import Storage
 from tests.evaluation.tiny import LAYERS, TinyTask
 
 INT8 = Policy(layers=tuple(LayerPolicy(name, quantize=Quantize(8, 8)) for name in LAYERS))
@@ -60,6 +61,22 @@ def test_cutting_takes_parameters_and_work_away(evaluator: Evaluator, tmp_path: 
     assert thin["parameters"] < plain["parameters"]
     assert thin["macs"] < plain["macs"]
     assert thin["size_bytes"] < plain["size_bytes"]
+
+
+def test_the_record_says_what_is_simulated_on_this_target(
+    evaluator: Evaluator, tmp_path: Path
+) -> None:
+    zeros = LayerPolicy("fc", quantize=Quantize(8, 8), sparsify=Sparsify(pattern="2:4"))
+    policy = Policy(layers=(*INT8.layers[:2], zeros))
+    layers = evaluator.evaluate(policy, tmp_path / "m.onnx").record["layers"]
+    assert {row["name"]: row["simulated"] for row in layers if row["simulated"]} == {
+        "fc": ["sparsify"]
+    }
+    storage = Evaluator(TinyTask(), Storage(cache_dir=str(tmp_path)))
+    layers = storage.evaluate(policy, tmp_path / "m.safetensors").record["layers"]
+    inputs = ["quantize.activations"]
+    quantised = {row["name"]: row["simulated"] for row in layers if row["weight_bits"]}
+    assert list(quantised.values()) == [inputs] * 3
 
 
 def test_the_file_scores_as_the_simulation(evaluator: Evaluator, tmp_path: Path) -> None:

@@ -7,18 +7,16 @@ float operators, so that no runtime takes it for integers. Knows nothing of file
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
-import numpy as np
-from onnx import NodeProto, helper
+from onnx import NodeProto
 
 from compressors.quantization.layers import LayerQuantization
 from compressors.record import CompressedModel, LayerKind
-from evaluation.targets.onnx_export import Factors
-from evaluation.targets.onnx_graph import Graph
+from evaluation.targets.onnx_graph import Array, Graph
 from evaluation.targets.onnx_lower import float_graph
 from evaluation.targets.storage.described import coded_weight
 from evaluation.targets.storage.file import Weight
+from evaluation.targets.storage.rounding import Rounding
 
 OPERATORS: dict[LayerKind, tuple[str, ...]] = {
     "linear": ("Gemm", "MatMul"),
@@ -34,13 +32,13 @@ def unpacked(compressed: CompressedModel) -> tuple[Graph, list[Weight]]:
     graph, factors, described = float_graph(compressed)
     kinds = {layer.name: layer.kind for layer in compressed.record.layers}
     weights = list(_turned(graph))
-    rounding = _Rounding(graph)
+    rounding = Rounding(graph)
     for name, facts in described.items():
         uses = _uses(graph, name, OPERATORS[kinds[name]])
         if not uses:
             raise RuntimeError(f"The exported graph lost the quantised layer '{name}'")
         if facts.weight_bits is not None:
-            weights += _replace(graph, uses, name, facts, factors, kinds[name])
+            weights += _replace(graph, uses, facts, factors.get(f"{name}.weight"))
         if facts.activation_bits is not None:
             for node in uses:
                 node.input[0] = rounding.of(node, facts)
@@ -63,15 +61,10 @@ def _turned(graph: Graph) -> Iterator[Weight]:
 
 
 def _replace(
-    graph: Graph,
-    uses: list[NodeProto],
-    name: str,
-    facts: LayerQuantization,
-    factors: Factors,
-    kind: LayerKind,
+    graph: Graph, uses: list[NodeProto], facts: LayerQuantization, factors: Array | None
 ) -> Iterator[Weight]:
     """Let a layer's nodes alone read the decoded weight; others that read it see the float one."""
-    coded, function = coded_weight(facts, kind, factors.get(f"{name}.weight"))
+    coded, function = coded_weight(facts, factors)
     for turned in (False, True):
         nodes = [node for node in uses if (node.op_type == "MatMul") == turned]
         if not nodes:
@@ -82,43 +75,3 @@ def _replace(
         for node in nodes:
             node.input[0 if node.op_type == "Gather" else 1] = fresh
         yield weight
-
-
-@dataclass
-class _Rounding:
-    """Puts the rounding of layers' inputs into a graph; layers that round alike share it."""
-
-    graph: Graph
-    _known: dict[tuple[str, float, int, int], str] = field(default_factory=dict)
-
-    def of(self, node: NodeProto, facts: LayerQuantization) -> str:
-        """The name of a layer's rounded input."""
-        assert facts.scale is not None
-        assert facts.zero_point is not None
-        assert facts.activation_bits is not None
-        highest = 2**facts.activation_bits - 1
-        key = (node.input[0], facts.scale, -facts.zero_point, highest - facts.zero_point)
-        if key not in self._known:
-            self._known[key] = self._insert(node, *key)
-        return self._known[key]
-
-    def _insert(self, before: NodeProto, source: str, scale: float, low: int, high: int) -> str:
-        """scale * clip(round(x / scale), low, high), halves to even."""
-        steps = [
-            ("Div", [self._number(scale)]),
-            ("Round", []),
-            ("Clip", [self._number(low), self._number(high)]),
-            ("Mul", [self._number(scale)]),
-        ]
-        place = self.graph.nodes.index(before)
-        for offset, (kind, extra) in enumerate(steps):
-            made = self.graph.fresh()
-            node = helper.make_node(kind, [source, *extra], [made])
-            self.graph.nodes.insert(place + offset, node)
-            source = made
-        return source
-
-    def _number(self, value: float) -> str:
-        name = self.graph.fresh()
-        self.graph.constants[name] = np.array(value, np.float32)
-        return name

@@ -7,6 +7,7 @@ none of their own; floats that have only 16 significant bits, as a bfloat16 mode
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -116,9 +117,11 @@ def get_coded(entry: Entry, reader: Reader) -> Array:
 
 def _worth_telling(coded: Coded) -> Array | None:
     """Which weights are not zero, where saying so is needed or saves more than it takes."""
-    alive = to_rows(decode(coded), coded.axis).reshape(-1) != 0
+    values = decode(coded)
+    alive = to_rows(values, coded.axis).reshape(-1) != 0
     saves = alive.size + coded.bits * int(alive.sum()) < coded.bits * alive.size
-    return alive if saves or coded.alive is not None else None
+    unmasked = values if coded.alive is None else decode(replace(coded, alive=None))
+    return alive if saves or not np.array_equal(values, unmasked) else None
 
 
 def _put_levels(levels: Array, bits: int, function: str, entry: Entry, writer: Writer) -> None:
