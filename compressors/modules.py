@@ -5,6 +5,7 @@ Knows nothing of policies.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -72,14 +73,17 @@ def groups(layer: Layered) -> int:
     return 1 if isinstance(layer, (nn.Linear, nn.Embedding)) else layer.groups
 
 
-def has_own_weight(model: nn.Module, layer: nn.Module) -> bool:
-    """Whether no other module has the layer's weight."""
-    owners = [
-        owner
-        for owner in model.modules()
-        if any(p is layer.weight for p in owner.parameters(recurse=False))
-    ]
-    return len(owners) == 1
+def own_parameters(target: nn.Module | nn.Parameter) -> set[int]:
+    """The ids of a module's own parameters, or of a bare parameter itself."""
+    if isinstance(target, nn.Parameter):
+        return {id(target)}
+    return {id(parameter) for parameter in target.parameters(recurse=False)}
+
+
+def tied_parameters(model: nn.Module) -> set[int]:
+    """The ids of the parameters that more than one module has."""
+    owned = Counter(key for module in model.modules() for key in own_parameters(module))
+    return {key for key, owners in owned.items() if owners > 1}
 
 
 def parameter_count(module: nn.Module) -> int:

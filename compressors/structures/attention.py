@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressors.modules import replace
+from compressors.modules import own_parameters, replace, tied_parameters
 
 
 class OpenAttention(nn.Module):
@@ -143,13 +143,7 @@ def can_open(module: nn.Module, model: nn.Module) -> bool:
     """Whether a module is an attention of torch's that is opened without a change."""
     if not isinstance(module, nn.MultiheadAttention):
         return False
-    own = {id(parameter) for parameter in module._parameters.values() if parameter is not None}
-    shared = any(
-        id(parameter) in own
-        for other in model.modules()
-        if other is not module
-        for parameter in other._parameters.values()
-    )
+    shared = own_parameters(module) & tied_parameters(model)
     packed = "in_proj_weight" in module._parameters  # not made of other parameters
     return (
         type(module).forward is nn.MultiheadAttention.forward

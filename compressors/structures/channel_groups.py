@@ -9,7 +9,6 @@ leaves the outputs' shapes as they were. Knows nothing of which channels matter.
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -27,9 +26,11 @@ from compressors.modules import (
     eval_mode,
     groups,
     moved,
+    own_parameters,
+    tied_parameters,
 )
 from compressors.structures.structure import ChannelGroup
-from compressors.structures.tracing import BEYOND, output_shapes
+from compressors.structures.tracing import BEYOND, output_shapes, tensors_in
 
 Graph = Any  # torch_pruning.DependencyGraph, which has no types
 Group = Any  # torch_pruning.Group
@@ -44,10 +45,17 @@ def dependency_graph(model: nn.Module, example_args: tuple[Tensor, ...]) -> Iter
         warnings.simplefilter("ignore")
         model.requires_grad_(True)
         try:
-            yield tp.DependencyGraph().build_dependency(model, args, verbose=False)
+            yield tp.DependencyGraph().build_dependency(
+                model, args, output_transform=_differentiable, verbose=False
+            )
         finally:
             for name, parameter in _every_parameter(model):
                 parameter.requires_grad_(name not in frozen)
+
+
+def _differentiable(outputs: Any) -> list[Tensor]:
+    """Of what a model returns, the tensors that were computed with its weights."""
+    return [tensor for tensor in tensors_in(outputs) if tensor.grad_fn is not None]
 
 
 def _every_parameter(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -84,7 +92,7 @@ def _candidates(
     model: nn.Module, graph: Graph, layers: list[str], refused: set[str]
 ) -> tuple[ChannelGroup, ...]:
     listed = []
-    tied = _tied(model)
+    tied = tied_parameters(model)
     seen: set[str] = set()
     for name in layers:
         module = model.get_submodule(name)
@@ -128,7 +136,7 @@ def _prunable(model: nn.Module, graph: Graph, root: str, members: set[str], tied
     group = group_of(graph, _layer(model, root))
     if count < 2 or any(not node.outputs for node, _ in _outputs(graph, group)):
         return False
-    if any(_parameters(dependency.target.module) & tied for dependency, _ in group):
+    if any(own_parameters(dependency.target.module) & tied for dependency, _ in group):
         return False
     for name in members:
         layer = _layer(model, name)
@@ -138,18 +146,6 @@ def _prunable(model: nn.Module, graph: Graph, root: str, members: set[str], tied
             return False
     by_module = {node.module: indices for node, indices in _outputs(graph, group)}
     return all(len(by_module[_layer(model, name)]) == count for name in members)
-
-
-def _parameters(target: nn.Module | nn.Parameter) -> set[int]:
-    if isinstance(target, nn.Parameter):
-        return {id(target)}
-    return {id(parameter) for parameter in target.parameters(recurse=False)}
-
-
-def _tied(model: nn.Module) -> set[int]:
-    """The parameters that more than one module has."""
-    owned = Counter(key for module in model.modules() for key in _parameters(module))
-    return {key for key, owners in owned.items() if owners > 1}
 
 
 def _first_that_breaks(

@@ -8,6 +8,8 @@ nothing of policies.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from torch import Tensor, nn
 
 from compressors.modules import (
@@ -15,10 +17,11 @@ from compressors.modules import (
     as_layer,
     channels,
     groups,
-    has_own_weight,
     kernel,
     layer_kind,
+    own_parameters,
     parameter_count,
+    tied_parameters,
 )
 from compressors.structures.blocks import find_blocks
 from compressors.structures.channel_groups import channel_groups
@@ -35,7 +38,7 @@ def inspect_model(model: nn.Module, example_args: tuple[Tensor, ...]) -> Structu
     seen = trace(model, example_args)
     layers = _layers(seen)
     names = [layer.name for layer in layers]
-    once = [name for name in names if _runs_once_on_its_own(name, model, seen)]
+    once = _once_on_their_own(names, model, seen)
     attentions = find_attentions(model, example_args, seen, once)
     heads = {name for attention in attentions for name in attention.packed()}
     return Structure(
@@ -84,6 +87,11 @@ def _macs(module: Layered, run: Call) -> int:
     return count * module.weight[0].numel()
 
 
-def _runs_once_on_its_own(name: str, model: nn.Module, seen: Trace) -> bool:
-    module = model.get_submodule(name)
-    return has_own_weight(model, module) and len(seen.calls_of(module)) == 1
+def _once_on_their_own(names: list[str], model: nn.Module, seen: Trace) -> list[str]:
+    """The layers that run a single time and share no parameter with another module."""
+    tied = tied_parameters(model)
+    runs = Counter(call.module for call in seen.calls)
+    layers = {name: model.get_submodule(name) for name in names}
+    return [
+        n for n, layer in layers.items() if runs[layer] == 1 and not own_parameters(layer) & tied
+    ]
