@@ -21,20 +21,19 @@ def smallest_pivots_last(gram: Tensor, squares: Tensor) -> Tensor:
     """
     groups, d = gram.shape[:2]
     rest, each = gram.clone(), torch.arange(groups, device=gram.device)
-    pivots = rest.diagonal(dim1=1, dim2=2).clone()
-    done = torch.zeros_like(pivots, dtype=torch.bool)
+    pivots = rest.diagonal(dim1=1, dim2=2).clone()  # infinite for columns that have their place
     order = torch.empty(groups, d, dtype=torch.long, device=gram.device)
+    smallest = torch.finfo(gram.dtype).tiny
     for start in range(0, d, BLOCK):
         size = min(BLOCK, d - start)
         lower = torch.zeros(groups, d, size, dtype=gram.dtype, device=gram.device)
         for i in range(size):
-            best = (pivots * squares).masked_fill(done, torch.inf).argmin(1)
+            best = (pivots * squares).argmin(1)
             order[:, d - 1 - start - i] = best
-            done[each, best] = True
             known = lower[..., :i] @ lower[each, best, :i, None]
-            column = rest[each, :, best] - known[..., 0]
-            smallest = torch.finfo(gram.dtype).tiny
-            lower[..., i] = column / pivots[each, best, None].clamp(min=smallest).sqrt()
+            scale = pivots[each, best, None].clamp(min=smallest).rsqrt()
+            lower[..., i] = (rest[each, best] - known[..., 0]) * scale
             pivots -= lower[..., i] ** 2
+            pivots[each, best] = torch.inf
         rest -= lower @ lower.mT
     return order

@@ -25,7 +25,8 @@ def gptq(problem: RoundingProblem) -> Tensor:
         block = slice(start, stop)
         targets = weights[..., block] + missing[..., :start] @ shares[:, :start, block]
         for i in range(start, stop):
-            owed = missing[..., start:i] @ shares[:, start:i, i, None]
-            integers[..., i] = problem.nearest(targets[..., i - start] + owed[..., 0], i)
+            integers[..., i] = problem.nearest(targets[..., i - start], i)
             missing[..., i] = weights[..., i] - problem.values(integers[..., i], i)
+            later = slice(i + 1, stop)
+            targets[..., i + 1 - start :] += missing[..., i, None] * shares[:, None, i, later]
     return integers

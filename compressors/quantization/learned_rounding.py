@@ -2,10 +2,10 @@
 
 The search keeps, for every row, the few roundings of the columns so far that cost least given
 that the columns to come are fitted without rounding; GPTQ is the search that keeps one. The
-descent moves single weights to other levels for as long as the row's error falls. No row ends
-with a larger error than GPTQ's. Measured on real activations against a relaxed optimisation of
-round-up and round-down (AdaRound's) on the same second moments: a third of its error or less, in
-a fraction of the time.
+descent then moves single weights to other levels where the row's error falls. No row ends
+with a larger error than GPTQ's. Measured on real activations against an (untuned) relaxation of
+round-up and round-down as in AdaRound, 300 steps on the same second moments: a third of its error
+or less on dense layers and full convolutions, 17 to 36 % less on depthwise ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from compressors.quantization.rounding_problem import RoundingProblem
 
 BEAM = 16
 BLOCK = 32  # columns whose consequences for later ones are worked out at once
-SWEEPS = 50
+SWEEPS = 4
 LARGEST = 2**22  # numbers that the search holds at once
 
 
@@ -56,20 +56,19 @@ def _search_block(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Round a block's columns: which of the beam each of the new one continues, costs, errors."""
     size = targets.shape[-1]
-    shares = problem.shares()[:, start : start + size, start : start + size]
-    missing = torch.zeros_like(targets)
+    shares = problem.shares(slice(start, start + size))[:, None]
+    state = targets.clone()  # errors of the columns that are rounded, targets of the others
     origins = torch.arange(len(costs), device=costs.device)[:, None, None].expand_as(costs)
     for i in range(size):
-        target = targets[..., i] + (missing[..., :i] @ shares[:, :i, i, None])[..., 0]
-        levels, tried = _levels(problem, target, costs, start + i)
+        levels, tried = _levels(problem, state[..., i], costs, start + i)
         costs, picks = tried.topk(min(beam, len(tried)), dim=0, largest=False)
         parents = picks % len(origins)
         origins = origins.gather(0, parents)
-        wide = parents[..., None].expand(*parents.shape, size)
-        targets, missing = targets.gather(0, wide), missing.gather(0, wide)
+        state = state.gather(0, parents[..., None].expand(*parents.shape, size))
         chosen = problem.values(levels.gather(0, picks), start + i)
-        missing[..., i] = problem.weights[..., start + i] - chosen
-    return origins, costs, missing
+        state[..., i] = problem.weights[..., start + i] - chosen
+        state[..., i + 1 :] += state[..., i, None] * shares[..., i, i + 1 :]
+    return origins, costs, state
 
 
 def _levels(

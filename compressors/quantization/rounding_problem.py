@@ -40,9 +40,10 @@ class RoundingProblem:
         """The weights that the integers of some columns stand for."""
         return self.scales[..., at] * (integers - self.zeros[..., at])
 
-    def shares(self) -> Tensor:
+    def shares(self, at: slice = slice(None)) -> Tensor:
         """How much of a column's (row of this) error each later column can make good."""
-        return self.factor / self.factor.diagonal(dim1=1, dim2=2)[:, None, :]
+        factor = self.factor[:, at, at]
+        return factor / factor.diagonal(dim1=1, dim2=2)[:, None, :]
 
     def rows(self, rows: slice) -> RoundingProblem:
         """The problem of some rows of every group."""
