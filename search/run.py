@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from compressors.errors import UserError
+from compressors.policies.policy import ORIGINAL
 from search.configuration import compose, user_path
 from search.configuration.build import instantiate
 from search.configuration.settings import Settings
@@ -19,8 +20,10 @@ from search.configuration.settings import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from compressors.structures.structure import Structure
     from evaluation.evaluator import Evaluator
     from search.driver.driver import Search
+    from search.space.options import SpaceOptions
     from search.space.space import Space
     from search.study.ledger import Listener, StudyRows, TrialRow
 
@@ -63,10 +66,26 @@ def prepare(settings: Settings) -> tuple[Evaluator, Space]:
         evaluator = Evaluator(
             instantiate(settings.task, "task"), instantiate(settings.target, "target")
         )
-        structure = evaluator.structure
+        structure = _structure(evaluator, settings.space)
     except FileNotFoundError as error:
         raise UserError(f"The task's model cannot be made: {error}.") from error
     return evaluator, build_space(structure, evaluator.target.capability, settings.space)
+
+
+def _structure(evaluator: Evaluator, options: SpaceOptions) -> Structure:
+    """What can be compressed of the architecture that the space starts from.
+
+    A teacher or student that the task does not offer is refused here, not in a trial.
+    """
+    from compressors.recovery.schools import teacher_named
+    from compressors.stack import Stack
+
+    task, teacher = evaluator.task, options.recovery.teacher
+    if teacher != ORIGINAL:
+        teacher_named(task, task.model(), teacher)
+    if options.student == ORIGINAL:
+        return evaluator.structure
+    return Stack(task.model(), task).structure_of(options.student)
 
 
 def assemble(settings: Settings, evaluator: Evaluator, space: Space, how: How) -> Search:
