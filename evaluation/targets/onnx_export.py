@@ -31,7 +31,9 @@ from evaluation.targets.onnx_operators import (
 Factors = dict[str, Array]  # by weight name: what folding multiplied each output channel with
 
 
-def export(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Graph, Factors]:
+def export(
+    module: nn.Module, example: tuple[Tensor, ...], *, fold: bool = True
+) -> tuple[Graph, Factors]:
     """The graph of a module in eval mode, and the factors that batch norms left in the weights."""
     traced, doubtful = _trace(module.eval(), example)
     graph = Graph.of(traced)
@@ -43,7 +45,7 @@ def export(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Graph, Facto
     pool_globally(graph, ranks(traced))
     count_no_padding(graph)
     spell_out_padding(graph)
-    factors = _fold_batch_norms(graph)
+    factors = _fold_batch_norms(graph) if fold else {}
     for node in graph.nodes:
         _drop_defaults(graph, node)
         _name(graph, node)

@@ -42,7 +42,7 @@ def lower(compressed: CompressedModel, data: Data) -> Graph:
 
 
 def float_graph(
-    compressed: CompressedModel,
+    compressed: CompressedModel, *, fold: bool = True
 ) -> tuple[Graph, Factors, dict[str, LayerQuantization]]:
     """The model in float32, what folding did to its weights, and how its layers are quantised."""
     module = deepcopy(compressed.module).cpu()
@@ -51,7 +51,7 @@ def float_graph(
     module.float()
     _untie(module)
     example = tuple(_as_float32(tensor.cpu()) for tensor in compressed.example)
-    graph, factors = export(module, example)
+    graph, factors = export(module, example, fold=fold)
     _smooth(graph, described)
     return graph, factors, described
 

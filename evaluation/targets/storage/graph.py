@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from onnx import NodeProto
+from torch import nn
 
 from compressors.quantization.layers import LayerQuantization
 from compressors.record import CompressedModel, LayerKind
@@ -29,7 +31,7 @@ OPERATORS: dict[LayerKind, tuple[str, ...]] = {
 
 def unpacked(compressed: CompressedModel) -> tuple[Graph, list[Weight]]:
     """The graph with the decoded weights as constants, and how each of them is stored."""
-    graph, factors, described = float_graph(compressed)
+    graph, factors, described = float_graph(compressed, fold=not _is_half(compressed.module))
     kinds = {layer.name: layer.kind for layer in compressed.record.layers}
     weights = list(_turned(graph))
     rounding = Rounding(graph)
@@ -43,6 +45,11 @@ def unpacked(compressed: CompressedModel) -> tuple[Graph, list[Weight]]:
             for node in uses:
                 node.input[0] = rounding.of(node, facts)
     return graph, weights
+
+
+def _is_half(module: nn.Module) -> bool:
+    """Whether weights have 16 bits, which a batch norm folded into them would make 32."""
+    return any(p.dtype in (torch.bfloat16, torch.float16) for p in module.parameters())
 
 
 def _uses(graph: Graph, name: str, operators: tuple[str, ...]) -> list[NodeProto]:

@@ -2,7 +2,7 @@
 
 An entry is a dict of JSON: its shape and form, and what the form needs to know. Of the ways to
 write a weight the smallest is taken: zeros may be told apart by one bit a weight and then take
-none of their own; floats that have only 16 significant bits, as a bfloat16 model's, take 16.
+none of their own; numbers of a model in half precision take 16 bits.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from evaluation.targets.storage.bits import Array
 from evaluation.targets.storage.coded import Coded, decode, to_rows
 from evaluation.targets.storage.formats import fixed_levels
+from evaluation.targets.storage.halves import HALF_BITS, as_halves, from_halves
 from evaluation.targets.storage.streams import Reader, Writer
 
 Entry = dict[str, Any]
@@ -23,35 +24,34 @@ FLOAT_BITS = 32
 
 
 def put_float(values: Array, writer: Writer) -> Entry:
-    """Write an array as it is."""
+    """Write an array as it is (left out, a negative zero becomes a plain one)."""
     entry: Entry = {"shape": list(values.shape)}
     flat = values.reshape(-1)
-    whole = flat.view(np.uint32)
-    width = FLOAT_BITS if (whole & 0xFFFF).any() else 16
-    alive = whole != 0  # a negative zero is no zero
+    halves = as_halves(flat)
+    width = FLOAT_BITS if halves is None else HALF_BITS
+    alive = flat != 0
     kept = int(alive.sum())
     if flat.size + width * kept < width * flat.size:
-        entry["alive"] = kept
+        entry["alive"] = True
         writer.put_numbers(alive, 1)
-        flat, whole = flat[alive], whole[alive]
-    if width == FLOAT_BITS:
-        writer.put_floats(flat)
     else:
-        entry["half"] = True
-        writer.put_numbers(whole >> 16, 16)
+        alive = np.ones(flat.size, bool)
+    if halves is None:
+        writer.put_floats(flat[alive])
+    else:
+        entry["half"], bits = halves
+        writer.put_numbers(bits[alive], HALF_BITS)
     return entry
 
 
 def get_float(entry: Entry, reader: Reader) -> Array:
     """The array again."""
     shape = _shape(entry)
-    count = prod(shape)
-    alive = reader.numbers(count, 1).astype(bool) if "alive" in entry else np.ones(count, bool)
+    alive = _alive(entry, prod(shape), reader)
     kept = int(alive.sum())
-    values = np.zeros(count, np.float32)
-    if entry.get("half"):
-        halves = reader.numbers(kept, 16).astype(np.uint32) << 16
-        values[alive] = halves.view(np.float32)
+    values = np.zeros(alive.size, np.float32)
+    if "half" in entry:
+        values[alive] = from_halves(entry["half"], reader.numbers(kept, HALF_BITS))
     else:
         values[alive] = reader.values(kept)
     return values.reshape(shape)
@@ -96,7 +96,7 @@ def get_coded(entry: Entry, reader: Reader) -> Array:
         levels = _get_levels(entry, bits, reader)
     else:
         zeros = _get_zeros(entry, bits, scales, reader)
-    alive = reader.numbers(count, 1).astype(bool) if entry.get("alive") else np.ones(count, bool)
+    alive = _alive(entry, count, reader)
     codes = np.zeros(count, np.uint16)
     codes[alive] = reader.numbers(int(alive.sum()), bits)
     factors = reader.values(rows) if entry.get("factors") else None
@@ -157,6 +157,11 @@ def _get_zeros(entry: Entry, bits: int, scales: Array, reader: Reader) -> Array:
         return np.full(scales.shape, int(entry["zero"]), np.int32)
     zeros: Array = reader.numbers(scales.size, bits).reshape(scales.shape)
     return zeros
+
+
+def _alive(entry: Entry, count: int, reader: Reader) -> Array:
+    """Which weights are written; the others are 0."""
+    return reader.numbers(count, 1).astype(bool) if "alive" in entry else np.ones(count, bool)
 
 
 def _shape(entry: Entry) -> tuple[int, ...]:

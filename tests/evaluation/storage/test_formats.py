@@ -142,3 +142,13 @@ def test_a_file_is_as_large_as_its_bits(
     """And no more than a graph and a line for each weight."""
     beyond = bytes_of(step, zeros, tmp_path) - computed(WEIGHT_COUNT, 96 + 64)
     assert -100 < beyond < 1000
+
+
+def test_a_model_of_half_precision_takes_half_the_room(tmp_path: Path) -> None:
+    sizes = []
+    for dtype in (torch.float32, torch.bfloat16):
+        stack = Stack(build("resnet", dtype), data_for("resnet", dtype))
+        data, target = data_for("resnet", dtype), Storage(cache_dir=str(tmp_path))
+        sizes.append(target.lower(stack.apply(Policy()), data, tmp_path / "m").size_bytes)
+    parameters = sum(p.numel() for p in build("resnet").parameters())
+    assert sizes[0] - sizes[1] > 1.6 * parameters

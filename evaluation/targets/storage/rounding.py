@@ -1,0 +1,85 @@
+"""The rounding of layers' inputs as plain float operators, which no runtime takes for integers.
+
+scale * clip(round(x / scale), low, high), halves to even. A dynamic scale is found from the least
+and the largest of the tensor as a whole, widened to hold 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from onnx import NodeProto, helper
+
+from compressors.quantization.layers import LayerQuantization
+from evaluation.targets.onnx_graph import Graph
+
+SMALLEST = float(np.finfo(np.float32).tiny)  # to divide by, where an input is nothing but zeros
+
+
+@dataclass
+class Rounding:
+    """Puts roundings into a graph; layers that round one tensor alike share theirs."""
+
+    graph: Graph
+    _known: dict[tuple[object, ...], str] = field(default_factory=dict)
+
+    def of(self, node: NodeProto, facts: LayerQuantization) -> str:
+        """The name of a layer's rounded input."""
+        key = (node.input[0], facts.activation_bits, facts.dynamic, facts.scale, facts.zero_point)
+        if key not in self._known:
+            steps = _Steps(self.graph, self.graph.nodes.index(node))
+            self._known[key] = _rounded(steps, node.input[0], facts)
+        return self._known[key]
+
+
+def _rounded(steps: _Steps, x: str, facts: LayerQuantization) -> str:
+    assert facts.activation_bits is not None
+    highest = 2**facts.activation_bits - 1
+    if facts.dynamic:
+        scale, low, high = _by_itself(steps, x, highest)
+    else:
+        assert facts.scale is not None
+        assert facts.zero_point is not None
+        zero = facts.zero_point
+        scale, low, high = (steps.number(v) for v in (facts.scale, -zero, highest - zero))
+    units = steps.make("Round", steps.make("Div", x, scale))
+    return steps.make("Mul", steps.make("Clip", units, low, high), scale)
+
+
+def _by_itself(steps: _Steps, x: str, highest: int) -> tuple[str, str, str]:
+    """Scale, lowest and highest integer from the tensor's own range."""
+    nothing, most = steps.number(0), steps.number(highest)
+    low = steps.make("Min", steps.reduce("ReduceMin", x), nothing)
+    high = steps.make("Max", steps.reduce("ReduceMax", x), nothing)
+    step = steps.make("Div", steps.make("Sub", high, low), most)
+    scale = steps.make("Max", step, steps.number(SMALLEST))
+    lowest = steps.make("Round", steps.make("Div", low, scale))
+    return scale, lowest, steps.make("Add", lowest, most)
+
+
+@dataclass
+class _Steps:
+    """Nodes put in one after another, from a place on."""
+
+    graph: Graph
+    place: int
+
+    def make(self, kind: str, *inputs: str) -> str:
+        """The output of one more node."""
+        return self._put(helper.make_node(kind, inputs, [self.graph.fresh()]))
+
+    def reduce(self, kind: str, x: str) -> str:
+        """One number for the whole tensor."""
+        return self._put(helper.make_node(kind, [x], [self.graph.fresh()], keepdims=0))
+
+    def _put(self, node: NodeProto) -> str:
+        self.graph.nodes.insert(self.place, node)
+        self.place += 1
+        return str(node.output[0])
+
+    def number(self, value: float) -> str:
+        """A constant."""
+        name = self.graph.fresh()
+        self.graph.constants[name] = np.array(value, np.float32)
+        return name
