@@ -46,9 +46,7 @@ def test_symmetric_weights_round_as_torchs_fake_quantize_does(bits: int) -> None
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
-def test_asymmetric_weights_round_as_torchs_fake_quantize_does(
-    bits: int, granularity: str
-) -> None:
+def test_asymmetric_weights_round_as_torchs_fake_quantize_does(bits: int, granularity: str) -> None:
     layer = linear(numbers(6, 50) + torch.linspace(-2, 2, 6)[:, None])
     weight = layer.weight.detach()
     found = quantizer(layer, of("asymmetric", bits, granularity=granularity))
