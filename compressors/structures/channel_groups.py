@@ -98,13 +98,14 @@ def _candidates(
         module = model.get_submodule(name)
         if name in seen or module not in graph.module2node:
             continue
-        found = _members(model, graph, module)
+        found, readers = _members(model, graph, module)
         seen.update(found)
         members = tuple(layer for layer in layers if layer in found)
         if name in refused or set(members) != found:
             continue
         if _prunable(model, graph, name, found, tied):
-            listed.append(ChannelGroup(name, channels(_layer(model, name))[1], members))
+            count = channels(_layer(model, name))[1]
+            listed.append(ChannelGroup(name, count, members, readers))
     return tuple(listed)
 
 
@@ -119,11 +120,14 @@ def _outputs(graph: Graph, group: Group) -> Iterator[tuple[Any, list[int]]]:
             yield dependency.target, indices
 
 
-def _members(model: nn.Module, graph: Graph, root: nn.Module) -> set[str]:
-    names = {module: name for name, module in model.named_modules()}
-    nodes = _outputs(graph, group_of(graph, root))
-    modules = [node.module for node, _ in nodes if isinstance(node.module, nn.Module)]
-    return {names[m] for m in modules if m in names and _has_channels(m)}
+def _members(model: nn.Module, graph: Graph, root: nn.Module) -> tuple[set[str], tuple[str, ...]]:
+    """The layers whose outputs go with the root's, and those that lose inputs alone."""
+    names = {module: name for name, module in model.named_modules() if _has_channels(module)}
+    group = group_of(graph, root)
+    writers = {names[node.module] for node, _ in _outputs(graph, group) if node.module in names}
+    touched = [names[dep.target.module] for dep, _ in group if dep.target.module in names]
+    readers = dict.fromkeys(name for name in touched if name not in writers)
+    return writers, tuple(sorted(readers, key=list(names.values()).index))
 
 
 def _has_channels(module: nn.Module) -> bool:

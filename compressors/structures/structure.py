@@ -32,12 +32,14 @@ class Layer:
 class ChannelGroup:
     """Layers whose output channels live and die together, named by the first that runs.
 
-    Groups that hold a model output are not listed: their channels are the answer.
+    `readers` are the layers whose inputs go with them. Groups that hold a model output are not
+    listed: their channels are the answer.
     """
 
     root: str
     channels: int
     members: tuple[str, ...]
+    readers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

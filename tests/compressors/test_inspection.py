@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
+from compressors.structures.attention import open_attentions
 from compressors.structures.inspection import inspect_model
 from compressors.structures.structure import Structure
+from tests.compressors.architectures import ARCHITECTURES, build, example_for
 from tests.compressors.tiny import Block, Dense, Residual, seeded
 
 IMAGE = (torch.zeros(1, 2, 8, 8),)
@@ -237,3 +240,48 @@ class Tokens(nn.Module):
 def test_a_layer_that_runs_on_flattened_tokens_counts_them_all() -> None:
     (layer,) = inspect_model(Tokens(), (torch.zeros(1, 7, 4),)).layers
     assert layer.macs == 7 * 4 * 3
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_multiply_accumulates_are_half_of_torchs_operations(name: str) -> None:
+    model, example = build(name), example_for(name)
+    open_attentions(model)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(*example)
+    counts = counter.get_flop_counts()
+    layers = inspect_model(model, example).layers
+    assert len(layers) >= 3
+    for layer in layers:
+        found = counts.get(f"{type(model).__name__}.{layer.name}", {})
+        assert 2 * layer.macs == sum(found.values()), layer.name
+
+
+def test_layers_of_every_kind() -> None:
+    found = {}
+    for name in ("conv1d", "decoder", "tied"):
+        structure = inspect_model(build(name), example_for(name))
+        found |= {layer.name: layer for layer in structure.layers}
+    told = {name: (layer.kind, layer.kernel) for name, layer in found.items()}
+    assert told["conv1"] == ("conv1d", (3,))
+    assert told["up"] == ("linear", ())
+    assert told["first"] == ("conv2d", (3, 3))
+    assert told["embedding"] == ("embedding", ())
+    table = found["embedding"]
+    assert (table.in_channels, table.out_channels, table.parameters) == (11, 8, 88)
+    decoder = inspect_model(build("decoder"), example_for("decoder"))
+    up = decoder.layer("up")
+    assert up
+    assert (up.kind, up.kernel) == ("conv_transpose2d", (2, 2))
+    assert (up.in_channels, up.out_channels, up.parameters) == (10, 8, 10 * 8 * 4 + 8)
+
+
+def test_what_is_tied_or_runs_twice_is_in_no_group() -> None:
+    structure = inspect_model(build("tied"), example_for("tied"))
+    assert groups(structure) == {"up": ("up",)}
+    assert structure.groups[0].readers == ("down",)
+
+
+def test_readers_are_the_layers_whose_inputs_go() -> None:
+    readers = {g.root: g.readers for g in inspect_model(seeded(Residual), IMAGE).groups}
+    assert readers["layer2.0.conv2"] == ("layer2.1.conv1", "fc")
+    assert readers["layer2.1.conv1"] == ("layer2.1.conv2",)

@@ -93,6 +93,7 @@ def test_half_of_every_group(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:.*Unwrapped parameters:UserWarning")
 @pytest.mark.parametrize("name", FIVE)
 def test_widths_are_those_of_torch_prunings_own_pruner(name: str) -> None:
     theirs = opened(name)
