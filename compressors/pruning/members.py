@@ -42,8 +42,8 @@ def of_kind(
     model: nn.Module, parts: Iterable[Part], fits: Callable[[Part, nn.Module], bool]
 ) -> list[Part]:
     """The parts whose module fits; bare parameters never do."""
-    modules = dict(model.named_modules())
-    return [part for part in parts if part.name in modules and fits(part, modules[part.name])]
+    modules = [part for part in parts if not part.bare]
+    return [part for part in modules if fits(part, model.get_submodule(part.name))]
 
 
 def weighed(model: nn.Module, parts: Iterable[Part]) -> list[Part]:

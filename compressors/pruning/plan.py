@@ -24,6 +24,7 @@ class Part:
     name: str
     handler: Any  # Torch-Pruning's function that removes them
     dimension: int
+    bare: bool  # a parameter that no module of its own holds
     indices: tuple[int, ...]
     channels: tuple[int, ...]  # of the root, index by index
 
@@ -72,6 +73,7 @@ def _parts(graph: Graph, root: nn.Module, names: Mapping[Any, str]) -> tuple[Par
                 name=names[target.module],
                 handler=handler,
                 dimension=target.pruning_dim,
+                bare=isinstance(target.module, nn.Parameter),
                 indices=tuple(item.idxs),
                 channels=tuple(item.root_idxs),
             )

@@ -40,7 +40,7 @@ def fitted(
 
     A reader is fitted to all that it loses, whichever root it loses it with.
     """
-    readers = _losing_inputs(model, plan, removed, set(roots))
+    readers = _losing_inputs(plan, removed, set(roots))
     reasons = {name: _refusal(model, name) for name in readers}
     able = [name for name in readers if reasons[name] is None]
     grams = statistics.grams(able) if able else {}
@@ -106,15 +106,14 @@ def least_squares(lost: Tensor, across: Tensor, among: Tensor) -> Tensor | None:
 
 
 def _losing_inputs(
-    model: nn.Module, plan: Plan, removed: Mapping[str, Iterable[int]], roots: set[str]
+    plan: Plan, removed: Mapping[str, Iterable[int]], roots: set[str]
 ) -> dict[str, set[int]]:
     """The inputs that each reader of the roots' channels loses, with these roots and others."""
     lost: dict[str, set[int]] = {}
     wanted = set()
-    modules = dict(model.named_modules())
     for root, channels in removed.items():
         for part in plan[root]:
-            if part.reads and part.name in modules:
+            if part.reads and not part.bare:
                 lost.setdefault(part.name, set()).update(part.of(channels))
                 wanted |= {part.name} if root in roots else set()
     return {name: lost[name] for name in lost if name in wanted and lost[name]}
