@@ -19,7 +19,6 @@ from compressors.cutting import Cut
 from compressors.lowrank.factorise import Factorisation, factorise_layers, halves_before
 from compressors.policies.policy import Policy
 from compressors.policies.policy_rules import steps_of
-from compressors.policies.policy_yaml import policy_id
 from compressors.policies.steps import Quantize, Sparsify
 from compressors.pruning.masks import Masks
 from compressors.pruning.rounds import in_rounds
@@ -39,12 +38,13 @@ class Assembly:
     """Goes on from a cut model to the compressed one; `run` may be called once."""
 
     def __init__(
-        self, cut: Cut, structure: Structure, policy: Policy, around: Surroundings
+        self, cut: Cut, structure: Structure, policy: Policy, name: str, around: Surroundings
     ) -> None:
         self.model = cut.model
         self._cut = cut
         self._structure = structure
         self._policy = policy
+        self._name = name  # the policy's id, before its patterns were expanded
         self._around = around
         self._notes = list(cut.notes)
         self._factorised = Factorisation()
@@ -70,7 +70,7 @@ class Assembly:
             recovery,
             tuple(self._notes),
         )
-        return record_of(self.model, self._policy, self._structure, done)
+        return record_of(self.model, self._policy, self._name, self._structure, done)
 
     def _even_out(self) -> bool:
         if not self._policy.equalize:
@@ -142,7 +142,7 @@ class Assembly:
             self._masks,
             settings,
             checkpoint=checkpoint,
-            stamp=policy_id(self._policy),
+            stamp=self._name,
             note=lambda sentence: self._note([sentence]),
         )
 

@@ -11,7 +11,6 @@ from torch import nn
 from compressors.lowrank.factorise import Factorisation
 from compressors.modules import as_layer, channels, layer_kind, parameter_count
 from compressors.policies.policy import Policy
-from compressors.policies.policy_yaml import policy_id
 from compressors.policies.steps import AFFINE, Quantize, Sparsify
 from compressors.pruning.masks import Masks
 from compressors.quantization.layers import QuantizedLayer
@@ -33,10 +32,12 @@ class Done:
     notes: tuple[str, ...]
 
 
-def record_of(model: nn.Module, policy: Policy, structure: Structure, done: Done) -> Record:
+def record_of(
+    model: nn.Module, policy: Policy, name: str, structure: Structure, done: Done
+) -> Record:
     """The record of a compressed model, in the order in which the original's layers ran.
 
-    The policy is the one with its patterns expanded.
+    The policy is the one with its patterns expanded; `name` is the id of the one given.
     """
     modules = dict(model.named_modules())
     gone = {
@@ -49,7 +50,7 @@ def record_of(model: nn.Module, policy: Policy, structure: Structure, done: Done
         for record in _layer_records(modules, layer, done)
     ]
     return Record(
-        policy_id=policy_id(policy),
+        policy_id=name,
         parameters=parameter_count(model),
         layers=tuple(layers),
         removed_blocks=policy.remove,

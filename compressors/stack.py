@@ -10,10 +10,10 @@ tasks beyond `Data`, and nothing of targets.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -31,6 +31,8 @@ from compressors.policies.policy_rules import check, expand
 from compressors.policies.policy_yaml import policy_id
 from compressors.record import CompressedModel
 from compressors.recovery.batchnorm import TrainingSplit
+from compressors.recovery.checkpoint import remove
+from compressors.recovery.divergence import RecoveryDiverged
 from compressors.recovery.schools import student_named, teacher_named
 from compressors.recovery.teacher import Teacher
 from compressors.structures.attention import open_attentions
@@ -89,20 +91,16 @@ class Stack:
         Recovery goes on from the checkpoint where an earlier attempt left one.
         """
         source = self._source(policy.student)
-        given, policy = policy, expand(policy, source.structure)
+        name, policy = policy_id(policy), expand(policy, source.structure)
         check(policy, source.structure)
         model = deepcopy(source.model)
         opened = open_attentions(model, _touched(model, policy))
-        with _own_randomness(model):
+        with _own_randomness(model), _ended(checkpoint):
             torch.manual_seed(policy.recovery.seed)
             around = self._surroundings(source, policy, on_step)
             cut = Cutting(source.structure, policy, around, opened).run(model)
-            assembly = Assembly(cut, source.structure, policy, around)
+            assembly = Assembly(cut, source.structure, policy, name, around)
             record = assembly.run(source.statistics, checkpoint)
-        if checkpoint is not None:
-            with suppress(OSError):
-                checkpoint.unlink(missing_ok=True)
-        record = replace(record, policy_id=policy_id(given))  # the one that files bear
         return CompressedModel(assembly.model, record, self._example)
 
     def _surroundings(
@@ -142,6 +140,19 @@ class Stack:
         for batch in self._calibration.batches:
             return tuple(arg[:1].clone() for arg in batch.args)
         raise UserError("The task's calibration split has no batches; it needs at least one.")
+
+
+@contextmanager
+def _ended(checkpoint: Path | None) -> Iterator[None]:
+    """A recovery that ended, well or by diverging, needs its checkpoint no more."""
+    try:
+        yield
+    except RecoveryDiverged:
+        if checkpoint is not None:
+            remove(checkpoint)
+        raise
+    if checkpoint is not None:
+        remove(checkpoint)
 
 
 def _own_randomness(model: nn.Module) -> AbstractContextManager[None]:

@@ -76,10 +76,13 @@ def _quantize(step: Quantize, name: str, structure: Structure) -> Reason:
         return _no_layer(name)
     if layer.kind == "embedding" and step.activations is not None:
         return "an embedding reads whole numbers; valid: activations float"
-    if step.rounding == "gptq" and layer.kind not in INPUTS_SEEN:
-        return f"rounding gptq is for {choices(INPUTS_SEEN)}, and it is {_article(layer)}"
-    if layer.kind == "embedding" and (step.rounding != "nearest" or step.bias_correction):
-        return "an embedding has no bias and no sums to make good; valid: rounding nearest"
+    if step.rounding != "nearest" and layer.kind not in INPUTS_SEEN:
+        return (
+            f"rounding {step.rounding} is for {choices(INPUTS_SEEN)}, and it is"
+            f" {_article(layer)}; valid: nearest"
+        )
+    if layer.kind == "embedding" and step.bias_correction:
+        return "an embedding has no sums to make good; valid: bias_correction false"
     if step.smooth and layer.kind != "linear":
         return f"smooth is for linear layers, and it is {_article(layer)}; valid: 0"
     return None

@@ -39,6 +39,9 @@ _BITS = ("weights", "activations")
 _LISTS = ("hints",)
 KEYS = ("version", "student", "remove", "equalize", "layers", "rounds", "recovery")
 T = TypeVar("T")
+# The same text as from the class in Python, several times faster. Reading stays with the Python
+# classes: the ones in C have no bound on nesting.
+_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def dump(policy: Policy) -> str:
@@ -53,7 +56,10 @@ def dump(policy: Policy) -> str:
     }
     said = {key: value for key, value in parts.items() if value}
     data = {"version": int(policy.version), **said}
-    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=2**20)
+    text: str = yaml.dump(
+        data, Dumper=_DUMPER, sort_keys=False, default_flow_style=None, width=2**20
+    )
+    return text
 
 
 def policy_id(policy: Policy) -> str:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from compressors.errors import PolicyError
+from compressors.policies import policy_yaml
 from compressors.policies.policy import LayerPolicy, Policy, Recovery, Rounds
 from compressors.policies.policy_yaml import dump, load, policy_id, read, write
 from compressors.policies.steps import Heads, LowRank, Prune, Quantize, Sparsify
@@ -223,3 +225,11 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.yaml", tmp_path, binary):
         with pytest.raises(PolicyError, match=path.name):
             read(path)
+
+
+@given(POLICIES)
+def test_the_text_is_that_of_the_plain_writer(policy: Policy) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policy_yaml, "_DUMPER", yaml.SafeDumper)
+        plain = dump(policy)
+    assert dump(policy) == plain
