@@ -20,7 +20,8 @@ from compressors.quantization.number_format import Ends, Grid, NumberFormat
 OUTSIDE = 1e-3  # the share that percentile leaves out
 SHARES = tuple(i / 40 for i in range(1, 41))  # of all there is, that mse and entropy try
 FINE = tuple(i / 400 for i in range(-9, 10) if i)  # moves that mse tries around the best
-LARGEST_HISTOGRAMS = 2**22  # bins that are held at once
+BINS_A_LEVEL = 16  # of a row's histogram, up to BINS in all
+LARGEST_HISTOGRAMS = 2**20  # bins that are held at once
 Error = Callable[[Ends], Tensor]
 
 
@@ -116,7 +117,7 @@ def _quantile(rows: Tensor, alive: Tensor | None, share: float) -> Tensor:
 
 def _entropy(number_format: NumberFormat, rows: Tensor, alive: Tensor | None, ends: Ends) -> Ends:
     """Rows in parts, as their histograms are large."""
-    part = max(1, LARGEST_HISTOGRAMS // BINS)
+    part = LARGEST_HISTOGRAMS // _bins(number_format)
     found = []
     for start in range(0, len(rows), part):
         some = slice(start, start + part)
@@ -127,15 +128,20 @@ def _entropy(number_format: NumberFormat, rows: Tensor, alive: Tensor | None, en
     return tuple(torch.cat(sides) for sides in zip(*found, strict=True))
 
 
+def _bins(number_format: NumberFormat) -> int:
+    return int(min(BINS, BINS_A_LEVEL * 2**number_format.bits))
+
+
 def _least_divergence(
     number_format: NumberFormat, rows: Tensor, living: Tensor, ends: Ends
 ) -> Ends:
     low, high = (-ends[0], ends[0]) if len(ends) == 1 else ends
-    width = ((high - low) / BINS).clamp(min=torch.finfo(rows.dtype).tiny)
-    places = ((rows - low) / width).floor().clamp(0, BINS - 1).long()
-    counts = torch.zeros(len(rows), BINS, dtype=torch.float64, device=rows.device)
+    bins = _bins(number_format)
+    width = ((high - low) / bins).clamp(min=torch.finfo(rows.dtype).tiny)
+    places = ((rows - low) / width).floor().clamp(0, bins - 1).long()
+    counts = torch.zeros(len(rows), bins, dtype=torch.float64, device=rows.device)
     counts.scatter_add_(1, places, living.double())
-    middles = low + width * (torch.arange(BINS, device=rows.device, dtype=rows.dtype) + 0.5)
+    middles = low + width * (torch.arange(bins, device=rows.device, dtype=rows.dtype) + 0.5)
     best, lowest = ends, torch.full((len(rows),), float("inf"), device=rows.device).double()
     for share in reversed(SHARES):
         tried = tuple(end * share for end in ends)

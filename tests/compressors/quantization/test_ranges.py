@@ -9,7 +9,7 @@ import torch
 from compressors.calibration.collectors import BINS, Histogram
 from compressors.policies.steps import Quantize
 from compressors.quantization.input_ranges import fit_inputs
-from compressors.quantization.ranges import OUTSIDE
+from compressors.quantization.ranges import BINS_A_LEVEL, OUTSIDE
 from tests.compressors.quantization.helpers import linear, numbers, quantizer, rounded
 
 OUTLIER = torch.tensor([12.0])
@@ -126,7 +126,7 @@ def test_entropy_of_weights_is_the_least_divergence_of_all_shares() -> None:
     weight = torch.cat([numbers(1, 4000), 3 * numbers(1, 40, seed=1).pow(3)], 1)
     found = quantizer(linear(weight), of("symmetric", 4, "entropy"))
     row, most = weight[0].double().numpy(), float(weight.abs().max())
-    counts, edges = np.histogram(row, BINS, (-most, most))
+    counts, edges = np.histogram(row, 16 * BINS_A_LEVEL, (-most, most))
     middles, shares = (edges[1:] + edges[:-1]) / 2, {}
     for share in np.arange(1, 41) / 40:
         scale = most * share / 7
