@@ -134,7 +134,7 @@ def test_a_pattern_gives_heads_to_attentions_and_the_rest_to_their_layers() -> N
         ("attn.key", {"heads": Heads(0.5)}, "it is no attention; valid: attn"),
         ("table", {"quantize": INT8}, "an embedding reads whole numbers"),
         ("table", {"quantize": Quantize(4, None, rounding="gptq")}, "gptq is for linear, conv1d"),
-        ("table", {"quantize": Quantize(4, None, rounding="learned")}, "valid: rounding nearest"),
+        ("table", {"quantize": Quantize(4, None, rounding="learned")}, "valid: nearest"),
         ("table", {"lowrank": LowRank(0.5, aware=True)}, "aware is for linear, conv1d, conv2d"),
         ("up", {"sparsify": Sparsify(0.5, criterion="wanda")}, "valid: magnitude, taylor"),
         ("up", {"quantize": Quantize(8, 8, smooth=0.5)}, "smooth is for linear layers"),
