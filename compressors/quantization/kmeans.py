@@ -80,9 +80,8 @@ class _Points:
     def best_cuts(self, count: int) -> Tensor:
         """Of all ways to cut between cells into so many clusters, the one of least error."""
         cells = self._cells()
-        parts = zip(
-            *(t.split(PART) for t in (cells, self._sums, self._squares)), strict=True
-        )
+        running = (cells, self._sums, self._squares)
+        parts = zip(*(torch.split(tensor, PART) for tensor in running), strict=True)
         places = torch.cat([_best_places(_errors(*part), count) for part in parts])
         return cells.gather(1, places)
 

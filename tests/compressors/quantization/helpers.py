@@ -17,6 +17,16 @@ from compressors.quantization.weight_quantizer import WeightQuantizer, fit
 from tests.compressors.tiny import Images
 
 EVERY_FORMAT = [(function, bits) for function, widths in FUNCTION_BITS.items() for bits in widths]
+ONE_WIDTH = [
+    ("symmetric", 3),
+    ("asymmetric", 4),
+    ("log", 4),
+    ("kmeans", 2),
+    ("ternary", 2),
+    ("binary", 1),
+    ("e4m3", 8),
+    ("e5m2", 8),
+]  # of each format
 
 
 def numbers(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -75,3 +85,10 @@ class Given:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return outputs.square().mean()
+
+
+def quantised(layer: nn.Module, x: Tensor, entry: Quantize) -> nn.Sequential:
+    """A model of that layer alone, quantised on these inputs."""
+    model = nn.Sequential(deepcopy(layer))
+    inserted(model, {"0": entry}, Given(x))
+    return model

@@ -18,6 +18,7 @@ from compressors.quantization.description import stored
 from compressors.quantization.straight_through import round_to_grid
 from tests.compressors.quantization.helpers import (
     EVERY_FORMAT,
+    ONE_WIDTH,
     linear,
     numbers,
     quantizer,
@@ -124,9 +125,13 @@ def test_binary_weights_are_their_signs_times_the_mean_magnitude() -> None:
 
 
 @pytest.mark.parametrize(("function", "bits"), EVERY_FORMAT)
-@pytest.mark.parametrize("granularity", ["channel", "tensor", "group"])
-@given(seed=st.integers(0, 2**31), spread=st.floats(-12, 12), columns=st.integers(1, 20))
-@settings(max_examples=6, deadline=None)
+@given(
+    granularity=st.sampled_from(["channel", "tensor", "group"]),
+    seed=st.integers(0, 2**31),
+    spread=st.floats(-12, 12),
+    columns=st.integers(1, 20),
+)
+@settings(max_examples=5, deadline=None)
 def test_every_format_keeps_what_formats_promise(
     function: str, bits: int, granularity: str, seed: int, spread: float, columns: int
 ) -> None:
@@ -149,7 +154,7 @@ def test_every_format_keeps_what_formats_promise(
     assert float(layer.weight.grad.abs().sum()) > 0
 
 
-@pytest.mark.parametrize(("function", "bits"), EVERY_FORMAT)
+@pytest.mark.parametrize(("function", "bits"), ONE_WIDTH)
 def test_masked_weights_are_zero_in_every_format_and_have_no_say(function: str, bits: int) -> None:
     mask = torch.rand(4, 40, generator=torch.Generator().manual_seed(1)) > 0.6
     layer = linear(numbers(4, 40) * mask)
@@ -163,7 +168,7 @@ def test_masked_weights_are_zero_in_every_format_and_have_no_say(function: str, 
             torch.testing.assert_close(scale, alone[0])
 
 
-@pytest.mark.parametrize(("function", "bits"), EVERY_FORMAT)
+@pytest.mark.parametrize(("function", "bits"), ONE_WIDTH)
 def test_a_weight_that_is_no_number_is_not_hidden(function: str, bits: int) -> None:
     layer = linear(numbers(2, 8))
     found = quantizer(layer, of(function, bits))
@@ -172,7 +177,7 @@ def test_a_weight_that_is_no_number_is_not_hidden(function: str, bits: int) -> N
     assert bool(found(broken)[0, 3].isnan())
 
 
-@pytest.mark.parametrize(("function", "bits"), EVERY_FORMAT)
+@pytest.mark.parametrize(("function", "bits"), ONE_WIDTH)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_precisions_round_as_single_precision_does(
     function: str, bits: int, dtype: torch.dtype

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from compressors.errors import UserError
 from compressors.policies.steps import Quantize
 from compressors.quantization.layers import QuantizedLayer, describe, strip
-from tests.compressors.quantization.helpers import Given, inserted, numbers
+from tests.compressors.quantization.helpers import Given, inserted, numbers, quantised
 from tests.compressors.tiny import Images, Residual, seeded
 
 W4 = Quantize(4, None)
@@ -26,12 +26,6 @@ LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.ConvTranspose2d(4, 6, 3, stride=2, output_padding=1), (2, 4, 5, 5)),
     (nn.ConvTranspose2d(4, 6, (2, 3), stride=(1, 2), groups=2, dilation=2), (2, 4, 5, 5)),
 ]
-
-
-def quantised(layer: nn.Module, x: Tensor, entry: Quantize) -> nn.Sequential:
-    model = nn.Sequential(deepcopy(layer))
-    inserted(model, {"0": entry}, Given(x))
-    return model
 
 
 @pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=str)
@@ -74,7 +68,7 @@ def test_a_transposed_convolution_may_be_asked_for_a_size() -> None:
 def test_a_table_is_rounded_row_by_row_and_keeps_its_padding() -> None:
     table = nn.Embedding(7, 5, padding_idx=2, scale_grad_by_freq=True, sparse=True)
     x = torch.tensor([[0, 2, 6, 6]])
-    model = quantised(table, x, Quantize(4, None, "mse"))
+    model = quantised(table, x, W4)
     assert bool((model(x)[0, 1] == 0).all())
     simulated = model[0].rounded_weight()
     assert torch.equal(model(x), simulated[x])
@@ -119,79 +113,6 @@ def test_a_shared_weight_that_is_rounded_for_its_own_inputs_is_shared_no_longer(
     assert notes == ("first: its weight, rounded for its own inputs, is no longer shared",)
     assert torch.equal(model.second.weight, before)
     assert not torch.equal(model.first.weight, before)
-
-
-@pytest.mark.parametrize("rounding", ["gptq", "learned"])
-@pytest.mark.parametrize("function", ["symmetric", "asymmetric"])
-@pytest.mark.parametrize("granularity", ["channel", "tensor", "group"])
-@pytest.mark.parametrize("smooth", [0.0, 0.5])
-def test_weights_rounded_otherwise_lie_on_the_grid_and_give_less_error(
-    rounding: str, function: str, granularity: str, smooth: float
-) -> None:
-    mix = numbers(24, 24, seed=1)
-    x = numbers(256, 24) @ mix
-    layer = nn.Linear(24, 8)
-    errors = {}
-    for kind in ("nearest", rounding):
-        entry = Quantize(
-            3,
-            8,
-            "minmax",
-            function,
-            granularity,
-            10,
-            kind,
-            smooth=smooth,  # type: ignore[arg-type]
-        )
-        model = quantised(layer, x, entry)
-        if kind != "nearest":
-            on_grid = model[0].weight * (1 if model[0].smoothing is None else model[0].smoothing)
-            torch.testing.assert_close(model[0].rounded_weight(), on_grid)
-        errors[kind] = float((model(x) - layer(x)).detach().square().mean())
-    assert errors[rounding] < errors["nearest"]
-
-
-def test_smoothing_changes_nothing_in_float_and_helps_where_inputs_have_outliers() -> None:
-    x = numbers(400, 16)
-    x[:, 3] *= 80
-    layer, errors = nn.Linear(16, 8), {}
-    for smooth in (0.0, 0.5):
-        model = quantised(layer, x, Quantize(8, 8, smooth=smooth))
-        errors[smooth] = float((model(x) - layer(x)).detach().square().mean())
-    assert errors[0.5] < errors[0.0] / 2
-    wrapper = model[0]
-    assert wrapper.smoothing is not None
-    assert float(wrapper.smoothing[3]) > 4 * float(wrapper.smoothing[0])
-    wrapper.weight_quantizer = wrapper.input_quantizer = None
-    torch.testing.assert_close(model(x), layer(x), rtol=1e-4, atol=1e-4)
-    strip(model)
-    assert torch.equal(model(x), layer(x))
-
-
-@pytest.mark.parametrize("smooth", [0.0, 0.5])
-def test_bias_correction_takes_the_mean_error_out(smooth: float) -> None:
-    x = numbers(400, 16) + 2
-    layer = nn.Linear(16, 8)
-    shift = {}
-    for correct in (False, True):
-        entry = Quantize(3, 8, bias_correction=correct, smooth=smooth)
-        model = quantised(layer, x, entry)
-        model[0].input_quantizer = None
-        shift[correct] = float((model(x) - layer(x)).mean(0).abs().max())
-    assert shift[False] > 1e-2
-    assert shift[True] < 1e-5
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("entry", [Quantize(4, 8), Quantize(3, 8, rounding="gptq", smooth=0.5)])
-def test_layers_of_other_precisions_keep_them(dtype: torch.dtype, entry: Quantize) -> None:
-    x = numbers(40, 16).to(dtype)
-    layer = nn.Linear(16, 8, dtype=dtype)
-    model = quantised(layer, x, entry)
-    assert model(x).dtype == model[0].weight.dtype == dtype
-    assert bool(model(x).isfinite().all())
-    error = (model(x) - layer(x)).double().square().mean()
-    assert float(error) < 0.05 * float(layer(x).double().square().mean())
 
 
 def test_masked_weights_stay_zero_though_they_are_trained() -> None:
