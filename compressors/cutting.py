@@ -59,7 +59,7 @@ class Cutting:
 
     def run(self, model: nn.Module) -> Cut:
         """Cut the model; what is given is spent."""
-        remove_blocks(model, self._policy.remove)
+        remove_blocks(model, self._policy.remove, self._structure)
         done = 0.0
         if self._heads or self._channels:
             outcome = in_rounds(

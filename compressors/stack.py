@@ -27,7 +27,7 @@ from compressors.data import Data
 from compressors.errors import UserError
 from compressors.modules import device_of
 from compressors.policies.policy import ORIGINAL, Policy
-from compressors.policies.policy_rules import check, expand
+from compressors.policies.policy_rules import check, expand, steps_of
 from compressors.policies.policy_yaml import policy_id
 from compressors.record import CompressedModel
 from compressors.recovery.batchnorm import TrainingSplit
@@ -94,7 +94,7 @@ class Stack:
         name, policy = policy_id(policy), expand(policy, source.structure)
         check(policy, source.structure)
         model = deepcopy(source.model)
-        opened = open_attentions(model, _touched(model, policy))
+        opened = open_attentions(model, _touched(model, policy, source.structure))
         with _own_randomness(model), _ended(checkpoint):
             torch.manual_seed(policy.recovery.seed)
             around = self._surroundings(source, policy, on_step)
@@ -161,9 +161,13 @@ def _own_randomness(model: nn.Module) -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
-def _touched(model: nn.Module, policy: Policy) -> list[str]:
-    """The closed attentions that the policy names, or layers of which it names."""
+def _touched(model: nn.Module, policy: Policy, structure: Structure) -> list[str]:
+    """The closed attentions that a policy's steps reach: by name, or with a group's channels."""
     named = [entry.name for entry in policy.layers]
+    for root in steps_of(policy, "prune", structure):
+        group = structure.group_of(root)
+        if group is not None:
+            named += [*group.members, *group.readers]
     return [
         name
         for name, module in model.named_modules()

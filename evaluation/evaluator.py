@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from compressors.calibration.cache import ContentCache
+from compressors.calibration.generation import generation
 from compressors.data import Split
 from compressors.policies.policy import Policy
 from compressors.quantization.layers import strip
@@ -23,6 +25,7 @@ from compressors.record import CompressedModel
 from compressors.stack import Stack
 from compressors.structures.structure import Structure
 from evaluation import quiet
+from evaluation.cache import cache_dir
 from evaluation.costs import macs, parameters
 from evaluation.measurement import MACS, PARAMETERS, SIZE, Measurement, Value
 from evaluation.target import Artifact, Target
@@ -46,7 +49,8 @@ class Evaluator:
     def __init__(self, task: Task, target: Target) -> None:
         self.task = task
         self.target = target
-        self._stack = Stack(task.model(), task)
+        kept = ContentCache(cache_dir() / "content", generation=generation())
+        self._stack = Stack(task.model(), task, kept)
         self._reference: Artifact | None = None
 
     @property
@@ -54,14 +58,22 @@ class Evaluator:
         """What of the task's model can be compressed."""
         return self._stack.structure
 
+    def structure_of(self, student: str) -> Structure:
+        """The same of another architecture that the task offers."""
+        return self._stack.structure_of(student)
+
     def evaluate(
         self,
         policy: Policy,
         artifact_path: Path,
         *,
         on_step: Callable[[], None] = lambda: None,
+        checkpoint: Path | None = None,
     ) -> Evaluation:
-        """Everything about one policy; makes way for timings elsewhere on the machine."""
+        """Everything about one policy; makes way for timings elsewhere on the machine.
+
+        Recovery goes on from the checkpoint where an attempt that was killed left one.
+        """
 
         def step() -> None:
             quiet.pause_point()
@@ -69,7 +81,7 @@ class Evaluator:
 
         start = perf_counter()
         with quiet.busy():
-            compressed = self._stack.apply(policy, on_step=step)
+            compressed = self._stack.apply(policy, on_step=step, checkpoint=checkpoint)
             step()
             quality = self._simulated_quality(compressed)
             step()

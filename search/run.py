@@ -78,14 +78,11 @@ def _structure(evaluator: Evaluator, options: SpaceOptions) -> Structure:
     A teacher or student that the task does not offer is refused here, not in a trial.
     """
     from compressors.recovery.schools import teacher_named
-    from compressors.stack import Stack
 
     task, teacher = evaluator.task, options.recovery.teacher
     if teacher != ORIGINAL:
         teacher_named(task, task.model(), teacher)
-    if options.student == ORIGINAL:
-        return evaluator.structure
-    return Stack(task.model(), task).structure_of(options.student)
+    return evaluator.structure_of(options.student)
 
 
 def assemble(settings: Settings, evaluator: Evaluator, space: Space, how: How) -> Search:

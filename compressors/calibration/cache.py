@@ -2,7 +2,8 @@
 
 In memory the least recently used go first; with a folder, everything is kept on disk too, where
 processes share it: a file a key, written whole or not at all, the oldest removed beyond a bound.
-A file that cannot be read is as good as none. Knows nothing of what it holds.
+A file that cannot be read is as good as none; files of another `generation` of the code are not
+found, and leave as they grow old. Knows nothing of what it holds.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as unpack
 from safetensors.torch import save as pack
 from torch import Tensor
+
+from compressors.calibration import digest
 
 MEMORY_BYTES = 2**29
 DISK_BYTES = 2**32
@@ -38,12 +41,14 @@ class ContentCache:
         *,
         memory_bytes: int = MEMORY_BYTES,
         disk_bytes: int = DISK_BYTES,
+        generation: str = "",
     ) -> None:
         self.made = 0
         self.found = 0
         self._folder = folder
         self._memory_bytes = memory_bytes
         self._disk_bytes = disk_bytes
+        self._generation = generation
         self._held: OrderedDict[str, Tensors] = OrderedDict()
         self._bytes = 0
         self._writes = 0
@@ -85,7 +90,8 @@ class ContentCache:
             self._bytes -= size(dropped)
 
     def _path(self, folder: Path, key: str) -> Path:
-        return folder / key[:2] / f"{key}{SUFFIX}"
+        name = digest.of_text(self._generation, key)
+        return folder / name[:2] / f"{name}{SUFFIX}"
 
     def _read(self, key: str) -> Tensors | None:
         if self._folder is None:

@@ -158,6 +158,7 @@ FUNCTION_BITS: dict[str, tuple[int, ...]] = {
     "e5m2": (8,),
 }
 AFFINE = ("symmetric", "asymmetric")
+GROUP = 32
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class Quantize:
     ranges: Ranges = "minmax"
     function: Function = "symmetric"
     granularity: Granularity = "channel"
-    group: int = 32  # weights that share a scale, with granularity group
+    group: int = GROUP  # weights that share a scale, with granularity group
     rounding: Rounding = "nearest"
     bias_correction: bool = False
     dynamic: bool = False
@@ -193,6 +194,11 @@ class Quantize:
         self._check_together()
 
     def _check_together(self) -> None:
+        if self.group != GROUP and self.granularity != "group":
+            raise PolicyError(
+                f"quantize.group is for granularity group, and it is {self.granularity}; leave it"
+                " out."
+            )
         valid = FUNCTION_BITS[self.function]
         if self.weights is not None and self.weights not in valid:
             able = [name for name, widths in FUNCTION_BITS.items() if self.weights in widths]

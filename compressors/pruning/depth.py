@@ -12,12 +12,9 @@ from compressors.structures.skip import Skip
 from compressors.structures.structure import Structure
 
 
-def remove_blocks(
-    model: nn.Module, names: Iterable[str], structure: Structure | None = None
-) -> None:
+def remove_blocks(model: nn.Module, names: Iterable[str], structure: Structure) -> None:
     """Put an identity in the place of each block, in place; the structure lists the blocks."""
-    blocks = {block.name: block for block in structure.blocks} if structure else {}
+    blocks = {block.name: block for block in structure.blocks}
     for name in names:
-        outputs = blocks[name].outputs if name in blocks else None
-        replace(model, name, Skip(model.get_submodule(name), outputs))
+        replace(model, name, Skip(model.get_submodule(name), blocks[name].outputs))
         keep_plain(model)

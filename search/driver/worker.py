@@ -69,7 +69,9 @@ def run_job(evaluator: Evaluator, job: Job, folder: Path) -> JobOutcome:
     started = time.perf_counter()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        found = evaluator.evaluate(policy_yaml.load(job.policy), path)
+        found = evaluator.evaluate(
+            policy_yaml.load(job.policy), path, checkpoint=path.with_suffix(".recovery")
+        )
         return JobOutcome(
             number=job.number,
             measurement=found.measurement.to_json(),

@@ -56,21 +56,32 @@ LOWRANKS = st.one_of(
     legal(LowRank, **{size: values}, form=words(steps.Form), aware=st.booleans())
     for size, values in (("ratio", RATIOS), ("energy", RATIOS), ("rank", st.integers(1, 4096)))
 )
-QUANTIZES = st.sampled_from(sorted(steps.FUNCTION_BITS)).flatmap(
-    lambda function: legal(
-        Quantize,
-        weights=st.none() | st.sampled_from(steps.FUNCTION_BITS[function]),
-        activations=st.none() | st.sampled_from(list(steps.ACTIVATION_BITS)),
-        ranges=words(steps.Ranges),
-        function=st.just(function),
-        granularity=words(steps.Granularity),
-        group=st.integers(2, 512),
-        rounding=words(steps.Rounding) if function in steps.AFFINE else st.just("nearest"),
-        bias_correction=st.booleans(),
-        dynamic=st.booleans(),
-        smooth=st.just(0.0) | SHARES,
-    )
+GRAINS = st.one_of(
+    st.fixed_dictionaries({"granularity": st.sampled_from(["channel", "tensor"])}),
+    st.fixed_dictionaries({"granularity": st.just("group"), "group": st.integers(2, 512)}),
 )
+
+
+@st.composite
+def quantizes(draw: st.DrawFn) -> Quantize:
+    function = draw(st.sampled_from(sorted(steps.FUNCTION_BITS)))
+    return draw(
+        legal(
+            Quantize,
+            weights=st.none() | st.sampled_from(steps.FUNCTION_BITS[function]),
+            activations=st.none() | st.sampled_from(list(steps.ACTIVATION_BITS)),
+            ranges=words(steps.Ranges),
+            function=st.just(function),
+            rounding=words(steps.Rounding) if function in steps.AFFINE else st.just("nearest"),
+            bias_correction=st.booleans(),
+            dynamic=st.booleans(),
+            smooth=st.just(0.0) | SHARES,
+            **{key: st.just(value) for key, value in draw(GRAINS).items()},
+        )
+    )
+
+
+QUANTIZES = quantizes()
 LAYERS = st.builds(
     LayerPolicy,
     name=NAMES,

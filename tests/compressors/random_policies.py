@@ -24,6 +24,13 @@ SHARES = st.sampled_from([0.0, 0.25, 0.5, 0.75, 0.95])
 CRITERIA = st.sampled_from(
     ["l1", "l2", "batchnorm", "activation", "zeros", "taylor", "wanda", "hessian"]
 )
+GRAINS = st.sampled_from(
+    [
+        {"granularity": "channel"},
+        {"granularity": "tensor"},
+        *({"granularity": "group", "group": size} for size in (3, 8, 32)),
+    ]
+)
 HEAD_CRITERIA = st.sampled_from(["l1", "l2", "activation", "taylor", "wanda"])
 WEIGHT_CRITERIA = st.sampled_from(["magnitude", "taylor", "wanda", "hessian"])
 
@@ -116,8 +123,7 @@ def _quantize(draw: Draw, layer: Layer, careless: bool) -> Quantize:
         activations,
         ranges=draw(st.sampled_from(["minmax", "percentile", "mse", "entropy"])),
         function=function,
-        granularity=draw(st.sampled_from(["channel", "tensor", "group"])),
-        group=draw(st.sampled_from([3, 8, 32])),
+        **draw(GRAINS),
         rounding=draw(st.sampled_from(["nearest", "gptq", "learned"])) if rounded else "nearest",
         bias_correction=draw(st.booleans()) and layer.kind != "embedding",
         dynamic=activations is not None and draw(st.booleans()),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from compressors.errors import UserError
 from compressors.policies import policy_yaml
 from compressors.policies.policy import Policy
-from compressors.recovery.recovery import RecoveryDiverged
+from compressors.recovery.divergence import RecoveryDiverged
 from compressors.stack import Stack
 from compressors.structures.tracing import tensors_in
 from tests.compressors.architectures import build, data_for

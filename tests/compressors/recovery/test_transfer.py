@@ -24,6 +24,7 @@ from compressors.recovery.transfer import (
     fitted,
     relative_error,
 )
+from compressors.structures.inspection import inspect_model
 from tests.compressors.recovery.networks import Staged, Tokens, made, recovered, same
 from tests.compressors.tiny import Dense, Images, Residual
 
@@ -130,7 +131,7 @@ def test_hints_are_the_blocks_that_both_have() -> None:
     found = default_hints(made(Residual), made(Residual), BLOCKS, EXAMPLE, positions=True)
     assert found == tuple(Hint(name, name, 1) for name in BLOCKS)
     thinner = made(Residual)
-    remove_blocks(thinner, ["layer1.1"])
+    remove_blocks(thinner, ["layer1.1"], inspect_model(thinner, EXAMPLE))
     assert default_hints(thinner, made(Residual), BLOCKS, EXAMPLE) == found
 
 
