@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from compressors.errors import UserError
@@ -34,6 +34,7 @@ def test_random_policies_run_or_are_refused(name: str) -> None:
 
     @settings(
         max_examples=EACH,
+        phases=[Phase.explicit, Phase.generate],
         derandomize=True,
         database=None,
         deadline=None,
