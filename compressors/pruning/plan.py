@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressors.errors import PolicyError, choices
 from compressors.structures.channel_groups import Graph, dependency_graph, group_of
+from compressors.structures.tracing import BEYOND
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,15 @@ def channel_plan(
     """The parts of the groups that these layers are the roots of."""
     names: dict[Any, str] = {module: name for name, module in model.named_modules()}
     names.update({parameter: name for name, parameter in model.named_parameters()})
-    with dependency_graph(model, example) as graph:
-        return {root: _parts(graph, model.get_submodule(root), names) for root in roots}
+    wanted = list(roots)
+    try:
+        with dependency_graph(model, example) as graph:
+            return {root: _parts(graph, model.get_submodule(root), names) for root in wanted}
+    except BEYOND as error:
+        raise PolicyError(
+            f"prune cannot be given to {choices(wanted)}: what goes with their channels cannot be"
+            " found once the policy's blocks and heads are gone; valid: one or the other."
+        ) from error
 
 
 def _parts(graph: Graph, root: nn.Module, names: Mapping[Any, str]) -> tuple[Part, ...]:
