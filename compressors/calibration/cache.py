@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 from safetensors import SafetensorError
 from safetensors.torch import load as unpack
@@ -52,6 +53,7 @@ class ContentCache:
         self._held: OrderedDict[str, Tensors] = OrderedDict()
         self._bytes = 0
         self._writes = 0
+        self._lock = Lock()  # of what is held in memory
 
     def remembered(self, key: str, make: Callable[[], Tensors]) -> Tensors:
         """What lies under the key, made now if nothing does."""
@@ -65,13 +67,11 @@ class ContentCache:
 
     def get(self, key: str) -> Tensors | None:
         """What lies under the key, if anything."""
-        known = self._held.get(key)
+        known = self._held_under(key)
         if known is None:
             known = self._read(key)
             if known is not None:
                 self._hold(key, known)
-        else:
-            self._held.move_to_end(key)
         self.found += known is not None
         return known
 
@@ -82,12 +82,23 @@ class ContentCache:
             with suppress(OSError):  # a full disk costs time, not the trial
                 self._write(self._path(self._folder, key), tensors)
 
+    def _held_under(self, key: str) -> Tensors | None:
+        with self._lock:
+            known = self._held.get(key)
+            if known is not None:
+                self._held.move_to_end(key)
+            return known
+
     def _hold(self, key: str, tensors: Tensors) -> None:
-        self._bytes += size(tensors) - size(self._held.pop(key, {}))
-        self._held[key] = tensors
-        while self._bytes > self._memory_bytes and self._held:
-            _, dropped = self._held.popitem(last=False)
-            self._bytes -= size(dropped)
+        with self._lock:
+            self._bytes -= size(self._held.pop(key, {}))
+            if size(tensors) > self._memory_bytes:  # would push out all the others, and itself
+                return
+            self._held[key] = tensors
+            self._bytes += size(tensors)
+            while self._bytes > self._memory_bytes:
+                _, dropped = self._held.popitem(last=False)
+                self._bytes -= size(dropped)
 
     def _path(self, folder: Path, key: str) -> Path:
         name = digest.of_text(self._generation, key)
@@ -99,9 +110,10 @@ class ContentCache:
         path = self._path(self._folder, key)
         try:
             tensors = unpack(path.read_bytes())
-            os.utime(path)
         except (OSError, SafetensorError, ValueError):
             return None
+        with suppress(OSError):  # the folder may be another user's, to be read alone
+            os.utime(path)
         return tensors
 
     def _write(self, path: Path, tensors: Tensors) -> None:
@@ -109,7 +121,7 @@ class ContentCache:
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(pack({n: t.detach().cpu().contiguous() for n, t in tensors.items()}))
+                file.write(pack(_apart(tensors)))
             os.replace(name, path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -134,6 +146,17 @@ class ContentCache:
             with suppress(OSError):
                 path.unlink()
             total -= length
+
+
+def _apart(tensors: Tensors) -> dict[str, Tensor]:
+    """The tensors as they can be written: no two of them in the same memory."""
+    found, seen = {}, set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        found[name] = plain.clone() if place in seen else plain
+        seen.add(place)
+    return found
 
 
 def size(tensors: Tensors) -> int:

@@ -3,9 +3,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import torch
 
 from compressors.calibration.cache import ContentCache, size
@@ -42,6 +45,47 @@ def test_what_is_larger_than_memory_is_kept_on_disk(tmp_path: Path) -> None:
     found = cache.get("a" * 8)
     assert found is not None
     assert torch.equal(found["x"], rows(1.0)["x"])
+
+
+def test_what_is_larger_than_memory_pushes_nothing_else_out() -> None:
+    cache = ContentCache(memory_bytes=2 * ROW)
+    cache.put("a", rows(1.0))
+    cache.put("large", {"x": torch.zeros(300)})
+    assert cache.get("large") is None
+    assert cache.get("a") is not None
+
+
+def test_threads_leave_no_more_counted_than_is_held() -> None:
+    cache = ContentCache(memory_bytes=10 * ROW)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda index: cache.put(str(index % 23), rows(1.0)), range(20_000)))
+    finally:
+        sys.setswitchinterval(before)
+    assert cache._bytes == ROW * len(cache._held) == 10 * ROW
+
+
+def test_what_shares_memory_is_written_apart(tmp_path: Path) -> None:
+    vector = torch.arange(5.0)
+    ContentCache(tmp_path).put("key", {"row": vector[None], "column": vector[:, None]})
+    found = ContentCache(tmp_path).get("key")
+    assert found is not None
+    assert torch.equal(found["row"].T, found["column"])
+    assert torch.equal(found["row"][0], vector)
+
+
+def test_a_file_whose_date_may_not_be_set_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ContentCache(tmp_path).put("key", rows(1.0))
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert ContentCache(tmp_path).get("key") is not None
 
 
 def test_processes_share_a_folder(tmp_path: Path) -> None:
