@@ -48,10 +48,8 @@ class Cutting:
         self._policy = policy
         self._around = around
         self._opened = opened
-        heads: dict[str, Heads] = steps_of(policy, "heads", structure)
-        channels: dict[str, Prune] = steps_of(policy, "prune", structure)
-        self._heads = {name: step for name, step in heads.items() if step.share > 0}
-        self._channels = {name: step for name, step in channels.items() if step.channels > 0}
+        self._heads: dict[str, Heads] = steps_of(policy, "heads", structure)
+        self._channels: dict[str, Prune] = steps_of(policy, "prune", structure)
         self._counts = {group.root: group.channels for group in structure.groups}
         self._notes: list[str] = []
         self._attentions = {attention.name: attention for attention in structure.attentions}

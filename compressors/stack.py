@@ -27,7 +27,7 @@ from compressors.data import Data
 from compressors.errors import UserError
 from compressors.modules import device_of
 from compressors.policies.policy import ORIGINAL, Policy
-from compressors.policies.policy_rules import check, expand, steps_of
+from compressors.policies.policy_rules import check, effective, expand, steps_of
 from compressors.policies.policy_yaml import policy_id
 from compressors.record import CompressedModel
 from compressors.recovery.batchnorm import TrainingSplit
@@ -93,6 +93,7 @@ class Stack:
         source = self._source(policy.student)
         name, policy = policy_id(policy), expand(policy, source.structure)
         check(policy, source.structure)
+        policy = effective(policy)
         model = deepcopy(source.model)
         opened = open_attentions(model, _touched(model, policy, source.structure))
         with _own_randomness(model), _ended(checkpoint):

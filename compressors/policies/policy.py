@@ -7,6 +7,7 @@ give the same model again. Its id is the hash of its canonical YAML.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -44,6 +45,20 @@ STEPS: dict[str, type[Any]] = {
     "lowrank": LowRank,
     "sparsify": Sparsify,
     "quantize": Quantize,
+}
+
+
+def does_nothing(kind: str, step: Any) -> bool:
+    """Whether a step leaves its layer as it is."""
+    return _NOTHING[kind](step)
+
+
+_NOTHING: dict[str, Callable[[Any], bool]] = {
+    "heads": lambda step: bool(step.share == 0),
+    "prune": lambda step: bool(step.channels == 0),
+    "lowrank": lambda step: bool(step.ratio == 1),
+    "sparsify": lambda step: bool(step.does_nothing),
+    "quantize": lambda step: step.weights is None and step.activations is None,
 }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from compressors.errors import PolicyError, choices, unknown
 from compressors.policies.legality import refusal
-from compressors.policies.policy import STEPS, LayerPolicy, Policy
+from compressors.policies.policy import STEPS, LayerPolicy, Policy, does_nothing
 from compressors.policies.steps import Prune
 from compressors.structures.structure import Attention, Block, Layer, Structure
 
@@ -52,6 +52,15 @@ def steps_of(policy: Policy, step: str, structure: Structure) -> dict[str, Any]:
     entries = {entry.name: getattr(entry, step) for entry in policy.layers}
     names = [*_names(structure.layers), *_names(structure.attentions)]
     return {name: entries[name] for name in names if entries.get(name) is not None}
+
+
+def effective(policy: Policy) -> Policy:
+    """The policy without the steps that leave their layers as they are."""
+    entries = []
+    for entry in policy.layers:
+        idle = [step for step, value in _steps(entry) if does_nothing(step, value)]
+        entries.append(replace(entry, **dict.fromkeys(idle)) if idle else entry)
+    return replace(policy, layers=tuple(entry for entry in entries if _steps(entry)))
 
 
 def expand(policy: Policy, structure: Structure) -> Policy:

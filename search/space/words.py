@@ -8,13 +8,13 @@ reads back to the same step. Knows nothing of layers and targets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from compressors.errors import UserError, unknown
-from compressors.policies.policy import STEPS
+from compressors.policies.policy import STEPS, does_nothing
 from evaluation.target import Precision
 from search.space import precision
 from search.space.options import FLOAT, Choice, Given
@@ -188,17 +188,3 @@ def _alone(kind: str) -> dict[str, str]:
     """The words that say which key they belong to."""
     hints = get_type_hints(STEPS[kind])
     return {word: key for key in ALONE if key in hints for word in get_args(hints[key])}
-
-
-def does_nothing(kind: str, step: Any) -> bool:
-    """Whether a step leaves its layer as it is."""
-    return _NOTHING[kind](step)
-
-
-_NOTHING: dict[str, Callable[[Any], bool]] = {
-    "heads": lambda step: bool(step.share == 0),
-    "prune": lambda step: bool(step.channels == 0),
-    "lowrank": lambda step: bool(step.ratio == 1),
-    "sparsify": lambda step: bool(step.does_nothing),
-    "quantize": lambda step: step.weights is None and step.activations is None,
-}

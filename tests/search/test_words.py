@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compressors.errors import UserError
-from compressors.policies.policy import STEPS, changed
+from compressors.policies.policy import STEPS, changed, does_nothing
 from compressors.policies.policy_yaml import FLOAT
 from compressors.policies.steps import LowRank, Prune, Quantize, Sparsify
-from search.space.words import NEUTRAL, Words, does_nothing
+from search.space.words import NEUTRAL, Words
 from tests.compressors import drawn
 
 WHERE = "space.prune.choices"
