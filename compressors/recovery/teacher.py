@@ -50,11 +50,12 @@ class Teacher:
         return outputs
 
     def _keep_training_split(self) -> None:
-        kept = []
+        kept, rows = [], 0
         for batch in self._data.batches("train"):
             if batch.ids is None:
                 return
-            for sample in batch.ids.tolist():
-                self._rows[sample] = len(self._rows)
+            for row, sample in enumerate(batch.ids.tolist(), rows):
+                self._rows.setdefault(sample, row)  # a sample may come more than once
+            rows += len(batch.ids)
             kept.append(self.run(batch))
         self._kept = torch.cat(kept) if kept else None

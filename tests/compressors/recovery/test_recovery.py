@@ -85,6 +85,25 @@ def test_a_teacher_is_asked_once_a_sample() -> None:
     assert model.samples == 80
 
 
+class Repeating(Images):
+    """Every batch of a split comes twice."""
+
+    def batches(
+        self, split: Split, *, batch_size: int | None = None, seed: int | None = None
+    ) -> Iterator[Batch]:
+        for batch in super().batches(split, batch_size=batch_size, seed=seed):
+            yield batch
+            yield batch
+
+
+def test_a_teacher_knows_samples_that_come_more_than_once() -> None:
+    data, model = Repeating(), Counting()
+    teacher = Teacher(model, data)
+    for batch in data.batches("train", seed=1):
+        assert torch.equal(teacher.outputs(batch), batch.inputs.flatten(1))
+    assert model.samples == 128
+
+
 def test_distillation_is_zero_at_the_teacher_and_scale_free_in_temperature() -> None:
     student, teacher = torch.randn(5, 4), torch.randn(5, 4)
     classes = torch.zeros(5, dtype=torch.long)
