@@ -8,6 +8,7 @@ what each of them does is its own room's affair.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -49,6 +50,7 @@ class Assembly:
         self._notes = list(cut.notes)
         self._factorised = Factorisation()
         self._masks = Masks({})
+        self._trained = list(cut.trained)
 
     def run(self, whole: Statistics, checkpoint: Path | None) -> Record:
         """The record; `self.model` is then the compressed model.
@@ -57,9 +59,11 @@ class Assembly:
         recovery goes on from the checkpoint where an earlier attempt left one.
         """
         changed = self._even_out() or self._cut.changed
-        statistics = self._around.statistics(self.model) if changed else whole
+        # of a copy, as the steps that follow change the model and look at it in turn
+        statistics = self._around.statistics(deepcopy(self.model)) if changed else whole
         self._factorise(statistics)
-        self._sparsify(statistics)
+        if self._sparsify(statistics):
+            statistics = self._around.statistics(self.model)
         self._quantize(statistics)
         recovery = self._recover(checkpoint)
         done = Done(
@@ -67,6 +71,7 @@ class Assembly:
             self._masks,
             self._on_parts(steps_of(self._policy, "sparsify", self._structure)),
             self._cut.heads,
+            tuple(self._trained),
             recovery,
             tuple(self._notes),
         )
@@ -78,7 +83,7 @@ class Assembly:
         names = list(steps_of(self._policy, "quantize", self._structure))
         pairs = equalize(self.model, self._around.example, names)
         if not pairs:
-            self._note(["equalize: no two quantised layers follow each other plainly"])
+            self._note(["equalize: no pair of quantised layers could be evened out"])
         return bool(pairs)
 
     def _factorise(self, statistics: Statistics) -> None:
@@ -94,7 +99,9 @@ class Assembly:
         ).items():
             statistics.derive(name, layer, through or nn.Identity(), part)
 
-    def _sparsify(self, statistics: Statistics) -> None:
+    def _sparsify(self, statistics: Statistics) -> bool:
+        """Zero weights; whether others were trained or a round taken back, so that all is new."""
+        renewed = False
         wanted: dict[str, Sparsify] = self._on_parts(
             steps_of(self._policy, "sparsify", self._structure)
         )
@@ -111,17 +118,28 @@ class Assembly:
                 return model, sparsify(model, wanted, known, self._around.cache, done)
 
             self.model, self._masks = self._in_rounds((self.model, Masks({})), cut)
+            renewed = bool(self._policy.rounds.epochs) or self.model is not start
         if wanted or self._factorised.parts:
             self._around.renew_norms(self.model)
+        return renewed
 
     def _in_rounds(self, state: Sparse, cut: Callable[[Sparse, float], Sparse]) -> Sparse:
+        trained: list[RecoveryRecord] = []
+
         def train(state: Sparse, epochs: int) -> None:
             model, masks = state
-            self._around.recover(model, masks, replace(self._policy.recovery, epochs=epochs))
+            settings = replace(self._policy.recovery, epochs=epochs)
+            trained.append(self._around.recover(model, masks, settings))
 
         outcome = in_rounds(
-            state, self._policy.rounds, cut, train, lambda state: self._around.loss(state[0])
+            state,
+            self._policy.rounds,
+            cut,
+            train,
+            lambda state: self._around.loss(state[0]),
+            self._around.original_loss,
         )
+        self._trained += trained[: outcome.rounds]
         self._note(outcome.notes)
         return outcome.state
 

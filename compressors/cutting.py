@@ -19,7 +19,7 @@ from compressors.pruning.heads import prune_heads
 from compressors.pruning.masks import Masks
 from compressors.pruning.plan import Part, channel_plan
 from compressors.pruning.rounds import in_rounds
-from compressors.record import AttentionRecord
+from compressors.record import AttentionRecord, RecoveryRecord
 from compressors.structures.structure import Structure
 from compressors.surroundings import Surroundings
 
@@ -31,6 +31,7 @@ class Cut:
     model: nn.Module
     changed: bool
     heads: tuple[AttentionRecord, ...] = ()
+    trained: tuple[RecoveryRecord, ...] = ()  # between rounds
     notes: tuple[str, ...] = ()
 
 
@@ -54,6 +55,8 @@ class Cutting:
         self._notes: list[str] = []
         self._attentions = {attention.name: attention for attention in structure.attentions}
         self._done = 0.0
+        self._round_notes: list[list[str]] = []
+        self._trained: list[RecoveryRecord] = []
 
     def run(self, model: nn.Module) -> Cut:
         """Cut the model; what is given is spent."""
@@ -66,15 +69,21 @@ class Cutting:
                 self._cut,
                 self._train,
                 self._around.loss,
+                self._around.original_loss,
             )
             model, done = outcome.state, outcome.done
+            for found in self._round_notes[: outcome.rounds]:
+                self._notes += found
             self._notes += outcome.notes
+            del self._trained[outcome.rounds :]
         elif self._policy.remove:
             self._around.renew_norms(model)
         changed = bool(self._heads or self._channels or self._policy.remove)
-        return Cut(model, changed, self._records(done), tuple(dict.fromkeys(self._notes)))
+        notes = tuple(dict.fromkeys(self._notes))
+        return Cut(model, changed, self._records(done), tuple(self._trained), notes)
 
     def _cut(self, model: nn.Module, done: float) -> nn.Module:
+        self._round_notes.append([])
         self._cut_heads(model, done)
         notes = prune_channels(
             model,
@@ -85,14 +94,14 @@ class Cutting:
             done=done,
             plan=self._plan(model),
         )
-        self._notes += notes
+        self._round_notes[-1] += notes
         self._done = done
         self._around.renew_norms(model)
         return model
 
     def _train(self, model: nn.Module, epochs: int) -> None:
         settings = replace(self._policy.recovery, epochs=epochs)
-        self._around.recover(model, Masks({}), settings)
+        self._trained.append(self._around.recover(model, Masks({}), settings))
 
     def _plan(self, model: nn.Module) -> dict[str, tuple[Part, ...]] | None:
         """What goes with the channels of the groups; found once for all policies alike."""
@@ -117,7 +126,7 @@ class Cutting:
             attentions.append(replace(attention, heads=now))
             steps[name] = replace(step, share=1 - then / now)
         _, notes = prune_heads(model, attentions, steps, self._around.statistics(model))
-        self._notes += notes
+        self._round_notes[-1] += notes
 
     def _records(self, done: float) -> tuple[AttentionRecord, ...]:
         found = []

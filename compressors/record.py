@@ -63,6 +63,7 @@ class Record:
     layers: tuple[LayerRecord, ...]
     removed_blocks: tuple[str, ...] = ()
     recovery: RecoveryRecord | None = None
+    rounds: tuple[RecoveryRecord, ...] = ()  # the training between rounds of cutting
     attentions: tuple[AttentionRecord, ...] = ()
     notes: tuple[str, ...] = ()  # what was asked for and not done, and why
 

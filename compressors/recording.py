@@ -28,6 +28,7 @@ class Done:
     masks: Masks
     sparse: Mapping[str, Sparsify]  # by the layer or part that took the step
     heads: tuple[AttentionRecord, ...]
+    rounds: tuple[RecoveryRecord, ...]
     recovery: RecoveryRecord | None
     notes: tuple[str, ...]
 
@@ -55,6 +56,7 @@ def record_of(
         layers=tuple(layers),
         removed_blocks=policy.remove,
         recovery=done.recovery,
+        rounds=done.rounds,
         attentions=done.heads,
         notes=done.notes,
     )

@@ -97,7 +97,6 @@ class Stack:
         model = deepcopy(source.model)
         opened = open_attentions(model, _touched(model, policy, source.structure))
         with _own_randomness(model), _ended(checkpoint):
-            torch.manual_seed(policy.recovery.seed)
             around = self._surroundings(source, policy, on_step)
             cut = Cutting(source.structure, policy, around, opened).run(model)
             assembly = Assembly(cut, source.structure, policy, name, around)
@@ -116,6 +115,7 @@ class Stack:
             blocks=tuple(block.name for block in source.structure.blocks),
             plans=source.plans,
             teacher=lambda: self._teacher(policy.recovery.teacher),
+            original_loss=source.statistics.loss,
             on_step=on_step,
         )
 

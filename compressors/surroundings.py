@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from compressors.calibration.cache import ContentCache
@@ -44,10 +45,11 @@ class Surroundings:
     blocks: tuple[str, ...]  # the model's own, where teachers' and students' values are compared
     plans: Plans  # what goes with which channels, by the blocks removed and attentions opened
     teacher: Callable[[], Teacher]
+    original_loss: Callable[[], float]  # on the calibration split
     on_step: Callable[[], None]
 
     def statistics(self, model: nn.Module) -> Statistics:
-        """What the calibration split says of the model as it stands."""
+        """What the calibration split says of the model, which must not change meanwhile."""
         return Statistics(model, self.calibration, self.cache)
 
     def loss(self, model: nn.Module) -> float:
@@ -57,7 +59,7 @@ class Surroundings:
     def renew_norms(self, model: nn.Module) -> None:
         """Take the batch norms' statistics anew."""
         with fast_layout(model, self.example):
-            renew_norms(model, self.training, self.cache)
+            renew_norms(model, self.training, self.cache, lambda: self.calibration.answers(model))
 
     def recover(
         self,
@@ -69,7 +71,8 @@ class Surroundings:
         stamp: str = "",
         note: Callable[[str], None] = _deaf,
     ) -> RecoveryRecord:
-        """Train in place, masked weights staying zero."""
+        """Train in place, masked weights staying zero; random numbers are the settings' own."""
+        torch.manual_seed(settings.seed)
         conditions = Conditions(
             blocks=self.blocks,
             on_step=self.on_step,

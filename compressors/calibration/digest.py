@@ -32,12 +32,15 @@ def of_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 
 def of_model(model: nn.Module) -> str:
-    """The digest of a model's modules and of everything that its state holds.
+    """The digest of a model's modules, parameters and buffers.
 
-    The code of a module is told apart by its class and by what it prints of itself, no further.
+    The code of a module is told apart by its class and by what it prints of itself, no further:
+    where that matters, the model's answers belong beside it.
     """
     modules = [f"{n} {type(m).__qualname__} {m.extra_repr()}" for n, m in model.named_modules()]
-    return of_text(*modules, of_tensors(model.state_dict()))
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    return of_text(*modules, of_tensors(parameters), of_tensors(buffers))
 
 
 def of_batches(batches: Iterable[Batch]) -> str:

@@ -21,6 +21,9 @@ from compressors.calibration.cache import ContentCache, Tensors
 from compressors.calibration.collectors import Collector, Inputs
 from compressors.data import Batch, Data
 from compressors.modules import device_of, eval_mode, moved
+from compressors.structures.tracing import tensors_in
+
+FEW = 8  # samples
 
 
 class Calibration:
@@ -30,6 +33,19 @@ class Calibration:
         self.batches: list[Batch] = list(data.batches("calibration"))
         self.digest = digest.of_batches(self.batches)
         self.loss: Callable[[Tensor, Tensor], Tensor] = data.loss
+
+    @torch.no_grad()
+    def answers(self, model: nn.Module) -> str:
+        """The digest of what a model makes of a few samples, and of the loss of that.
+
+        It tells models apart that differ in their code alone, and tasks that differ in the loss.
+        """
+        batch, device = self.batches[0], device_of(model)
+        with eval_mode(model):
+            outputs = model(*moved(tuple(arg[:FEW] for arg in batch.args), device))
+        loss = self.loss(outputs, batch.targets[:FEW].to(device))
+        found = [digest.of_tensor(tensor) for tensor in tensors_in(outputs)]
+        return digest.of_text(*found, digest.of_tensor(loss))
 
 
 @dataclass(frozen=True)
@@ -57,13 +73,18 @@ class Statistics:
         self._calibration = calibration
         self._cache = cache
         self._digest: str | None = None
+        self._loss: float | None = None
         self._derived: dict[str, _Derived] = {}
 
     @property
     def digest(self) -> str:
         """What the statistics depend on: the model and the calibration split."""
         if self._digest is None:
-            self._digest = digest.of_text(digest.of_model(self._model), self._calibration.digest)
+            self._digest = digest.of_text(
+                digest.of_model(self._model),
+                self._calibration.digest,
+                self._calibration.answers(self._model),
+            )
         return self._digest
 
     def derive(
@@ -114,7 +135,9 @@ class Statistics:
 
     def loss(self) -> float:
         """The mean loss over the calibration split."""
-        return mean_loss(self._model, self._calibration)
+        if self._loss is None:
+            self._loss = mean_loss(self._model, self._calibration)
+        return self._loss
 
     def _ranges(self, names: Sequence[str]) -> list[tuple[str, Inputs]]:
         return list(self.inputs(names).items())

@@ -37,20 +37,19 @@ def in_rounds(
     cut: Callable[[State, float], State],
     train: Callable[[State, int], None],
     loss: Callable[[State], float],
-    *,
-    original_loss: float | None = None,
+    original_loss: Callable[[], float],
 ) -> Outcome[State]:
     """Cut to the end, round by round; each cut is followed by so many epochs of training.
 
     `cut` may change the state in place, and gives back what to go on with. The loss is measured
-    only where the policy bounds its rise: from `original_loss`, or from the state's own now. What
-    a round taken back leaves is a copy of the state before it; the given state is then spent.
+    only where the policy bounds its rise from the original's. What a round taken back leaves is a
+    copy of the state before it; the given state is then spent.
     """
     if rounds.loss_rise is None:
         for number in range(1, rounds.count + 1):
             state = _round(state, ramp(number, rounds.count), rounds.epochs, cut, train)
         return Outcome(state, rounds.count, 1.0)
-    base = loss(state) if original_loss is None else original_loss
+    base = original_loss()
     for number in range(1, rounds.count + 1):
         before = deepcopy(state)
         state = _round(state, ramp(number, rounds.count), rounds.epochs, cut, train)

@@ -5,7 +5,7 @@ Folding batch norms away is each target's own affair.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from itertools import chain, islice
@@ -40,12 +40,17 @@ class TrainingSplit:
         return digest.of_batches(self)
 
 
-def renew_norms(model: nn.Module, split: TrainingSplit, cache: ContentCache) -> None:
-    """Take the running statistics anew on the training split, once for equal models."""
+def renew_norms(
+    model: nn.Module, split: TrainingSplit, cache: ContentCache, answers: Callable[[], str]
+) -> None:
+    """Take the running statistics anew on the training split, once for equal models.
+
+    `answers` tells models apart that differ in their code alone.
+    """
     norms = _norms(model)
     if not norms:
         return
-    key = digest.of_text("batch norms", digest.of_model(model), split.digest)
+    key = digest.of_text("batch norms", digest.of_model(model), answers(), split.digest)
 
     def take() -> Tensors:
         reestimate(model, split)

@@ -41,14 +41,19 @@ def test_each_cut_is_followed_by_its_training() -> None:
         return [*state, done]
 
     outcome = in_rounds(
-        [], Rounds(3, epochs=2), cut, lambda _, epochs: calls.append(f"{epochs} epochs"), _never
+        [],
+        Rounds(3, epochs=2),
+        cut,
+        lambda _, epochs: calls.append(f"{epochs} epochs"),
+        _never,
+        _never,
     )
     assert calls == [0.704, "2 epochs", 0.963, "2 epochs", 1.0, "2 epochs"]
     assert (outcome.rounds, outcome.done, outcome.notes) == (3, 1.0, ())
     assert len(outcome.state) == 3
 
 
-def _never(_: object) -> float:
+def _never(*_: object) -> float:
     raise AssertionError("nothing bounds the loss, so nobody needs it")
 
 
@@ -70,7 +75,10 @@ def test_a_round_that_costs_too_much_is_taken_back(
         state[:] = [done]  # in place, as a model is cut
         return state
 
-    outcome = in_rounds([], Rounds(3, loss_rise=0.1), cut, lambda *_: None, lambda _: next(coming))
+    bound = Rounds(3, loss_rise=0.1)
+    outcome = in_rounds(
+        [], bound, cut, lambda *_: None, lambda _: next(coming), lambda: next(coming)
+    )
     assert outcome.rounds == rounds
     assert outcome.state == pytest.approx(left)
     assert outcome.done == pytest.approx(left[0] if left else 0.0)
@@ -85,7 +93,7 @@ def test_the_note_says_how_far_it_came() -> None:
         lambda state, done: state,
         lambda *_: None,
         _losses([2.0, 3.5]),
-        original_loss=2.0,
+        lambda: 2.0,
     )
     assert outcome.notes == (
         "rounds: number 2 of 4 taken back, as the calibration loss was 3.5, above 3; cut to 58% of"
@@ -111,7 +119,7 @@ def test_channels_cut_in_rounds_end_at_the_exact_count_with_less_loss_than_bound
         prune_channels(model, IMAGE, roots, known, counts, done=done)
         return model
 
-    outcome = in_rounds(model, Rounds(3, 1), cut, _train(data), _never)
+    outcome = in_rounds(model, Rounds(3, 1), cut, _train(data), _never, _never)
     assert outcome.state.layer1[0].conv1.out_channels == 4
     assert outcome.state.conv1.out_channels == 6
     assert mean_loss(outcome.state, calibration) < original + 0.2
@@ -129,7 +137,9 @@ def test_channels_stay_as_they_were_where_the_loss_may_not_rise() -> None:
         return model
 
     bound = Rounds(2, loss_rise=0.0)
-    outcome = in_rounds(model, bound, cut, lambda *_: None, lambda m: mean_loss(m, calibration))
+    outcome = in_rounds(
+        model, bound, cut, lambda *_: None, lambda m: mean_loss(m, calibration), lambda: before
+    )
     assert outcome.rounds == 0
     assert outcome.state.conv1.out_channels == 8
     assert mean_loss(outcome.state, calibration) == before
@@ -150,7 +160,7 @@ def test_zeros_in_rounds_end_at_the_exact_share() -> None:
         _train(data, state[1])(state[0], epochs)
 
     start = (trained(Dense, data), Masks({}))
-    outcome = in_rounds(start, Rounds(4, 1), cut, train, _never)
+    outcome = in_rounds(start, Rounds(4, 1), cut, train, _never, _never)
     model, masks = outcome.state
     for name, share in (("0", 0.9), ("2", 0.5)):
         weight = model.get_submodule(name).weight
@@ -175,5 +185,5 @@ def _train(data: Images, masks: Masks | None = None) -> object:
 
 def test_the_given_model_of_no_rounds_at_all_is_cut_once() -> None:
     done = []
-    in_rounds(seeded(Dense), Rounds(), lambda m, d: done.append(d) or m, _never, _never)
+    in_rounds(seeded(Dense), Rounds(), lambda m, d: done.append(d) or m, _never, _never, _never)
     assert done == [1.0]
