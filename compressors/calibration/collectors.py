@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compressors.errors import UserError
+
 BINS = 2048
 
 
@@ -136,6 +138,16 @@ class Gram:
         if self._sum is None:
             raise RuntimeError("A layer whose inputs were asked for did not run.")
         return {"gram": (self._sum / self._count).float().cpu()}
+
+
+def finite(tensors: dict[str, Tensor], layer: str) -> dict[str, Tensor]:
+    """The statistics of a layer, refused where anything in them is no finite number."""
+    if all(bool(values.isfinite().all()) for values in tensors.values()):
+        return tensors
+    raise UserError(
+        f"On the calibration split, layer '{layer}' meets values that are not finite (NaN, infinite"
+        " or too large to sum up); mend the samples of that split, or the model."
+    )
 
 
 def columns(layer: nn.Module, x: Tensor) -> Tensor:

@@ -128,9 +128,9 @@ class Statistics:
         missing = [name for name, tensors in found.items() if tensors is None]
         if missing:
             for name, tensors in self._measured_gradients(missing).items():
+                found[name] = collectors.finite(tensors, name)
                 self._cache.put(keys[name], tensors)
                 self._cache.made += 1
-                found[name] = tensors
         return {name: Gradients(**tensors) for name, tensors in found.items() if tensors}
 
     def loss(self) -> float:
@@ -163,7 +163,7 @@ class Statistics:
             watching = {name: collector(name) for name in missing}
             self._watch(watching)
             for name, watcher in watching.items():
-                tensors = watcher.result()
+                tensors = collectors.finite(watcher.result(), name)
                 self._cache.put(keys[name], tensors)
                 self._cache.made += 1
                 found[name] = tensors

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from compressors.calibration.cache import ContentCache
 from compressors.calibration.statistics import Calibration, Statistics, mean_loss
+from compressors.errors import UserError
 from tests.compressors.tiny import Images, Residual, seeded
 
 DATA = Images()
@@ -149,3 +150,21 @@ def test_what_a_part_sees_is_derived_in_steps() -> None:
     torch.testing.assert_close(found.inputs(["fc.1"])["fc.1"].mean, hidden.mean(0))
     gram = found.grams(["fc.1 rectified"])["fc.1 rectified"][0]
     torch.testing.assert_close(gram, hidden.relu().T @ hidden.relu() / len(hidden))
+
+
+class Spoilt(Images):
+    """One value of one sample of the calibration split is no finite number."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self._data["calibration"][0][3, 1, 2, 2] = value
+
+
+@pytest.mark.parametrize("what", ["inputs", "grams", "histograms", "gradients"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_refused_with_layer_and_split(what: str, value: float) -> None:
+    cache = ContentCache()
+    for _ in range(2):  # the first refusal leaves nothing in the cache
+        known = Statistics(seeded(Residual), Calibration(Spoilt(value)), cache)
+        with pytest.raises(UserError, match=r"calibration split, layer 'layer2\.0\.conv1' meets"):
+            getattr(known, what)(["layer2.0.conv1"])
