@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from compressors.calibration.cache import ContentCache
 from compressors.calibration.statistics import Calibration, Statistics
 from compressors.data import Batch, Data, Split
-from compressors.policies.steps import FUNCTION_BITS, Quantize
+from compressors.policies.steps import FUNCTION_BITS, GROUP, Quantize
 from compressors.quantization.layers import insert
 from compressors.quantization.weight_quantizer import WeightQuantizer, fit
 from tests.compressors.tiny import Images
@@ -32,6 +32,11 @@ ONE_WIDTH = [
 def numbers(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     """Normal numbers, fixed by the seed."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def group_of(granularity: str, size: int) -> int:
+    """The size of a group where there are groups, else what it is where nobody says it."""
+    return size if granularity == "group" else GROUP
 
 
 def linear(weight: Tensor) -> nn.Linear:

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from torch import nn
@@ -19,6 +19,7 @@ from compressors.quantization.straight_through import round_to_grid
 from tests.compressors.quantization.helpers import (
     EVERY_FORMAT,
     ONE_WIDTH,
+    group_of,
     linear,
     numbers,
     quantizer,
@@ -131,14 +132,15 @@ def test_binary_weights_are_their_signs_times_the_mean_magnitude() -> None:
     spread=st.floats(-12, 12),
     columns=st.integers(1, 20),
 )
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_format_keeps_what_formats_promise(
     function: str, bits: int, granularity: str, seed: int, spread: float, columns: int
 ) -> None:
     weight = numbers(3, columns, seed=seed) * 2.0**spread
     weight[1, : columns // 2] = 0
     layer = linear(weight)
-    found = quantizer(layer, of(function, bits, granularity=granularity, group=6))
+    group = group_of(granularity, 6)
+    found = quantizer(layer, of(function, bits, granularity=granularity, group=group))
     once = found(layer.weight)
     assert bool(once.isfinite().all())
     torch.testing.assert_close(found(once), once, rtol=1e-6, atol=0)

@@ -8,7 +8,7 @@ from torch import nn
 
 from compressors.policies.steps import Quantize
 from compressors.quantization.layers import strip
-from tests.compressors.quantization.helpers import numbers, quantised
+from tests.compressors.quantization.helpers import group_of, numbers, quantised
 
 
 @pytest.mark.parametrize("rounding", ["gptq", "learned"])
@@ -29,7 +29,7 @@ def test_weights_rounded_otherwise_lie_on_the_grid_and_give_less_error(
             "minmax",
             function,
             granularity,
-            10,
+            group_of(granularity, 10),
             kind,
             smooth=smooth,  # type: ignore[arg-type]
         )

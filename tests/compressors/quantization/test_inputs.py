@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from torch import Tensor
@@ -84,7 +84,7 @@ DYNAMIC = onnx_session(
     shift=st.floats(-4, 4, width=32),
     spread=st.sampled_from([1e-3, 1.0, 40.0]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_dynamic_activations_are_those_of_onnx_runtime(
     seed: int, shift: float, spread: float
 ) -> None:

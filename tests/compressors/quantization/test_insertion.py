@@ -65,7 +65,6 @@ def test_only_settings_that_matter_make_a_new_fit() -> None:
     for same in (
         Quantize(2, None, function="ternary"),
         Quantize(2, None, "mse", "ternary"),
-        Quantize(2, None, function="ternary", group=64),
         Quantize(2, 8, function="ternary", dynamic=True),
     ):
         insert(deepcopy(model), {"fc": same}, found, cache)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from compressors.errors import UserError
 from compressors.policies.steps import Quantize
 from compressors.quantization.layers import QuantizedLayer, describe, strip
-from tests.compressors.quantization.helpers import Given, inserted, numbers, quantised
+from tests.compressors.quantization.helpers import Given, group_of, inserted, numbers, quantised
 from tests.compressors.tiny import Images, Residual, seeded
 
 W4 = Quantize(4, None)
@@ -34,7 +34,8 @@ def test_every_kind_computes_what_it_would_with_its_rounded_weight(
     layer: nn.Module, shape: tuple[int, ...], granularity: str
 ) -> None:
     x = numbers(*shape)
-    entry = Quantize(3, None, granularity=granularity, group=5)  # type: ignore[arg-type]
+    group = group_of(granularity, 5)
+    entry = Quantize(3, None, granularity=granularity, group=group)  # type: ignore[arg-type]
     model = quantised(layer, x, entry)
     plain = deepcopy(layer)
     facts = describe(model)["0"]

@@ -20,6 +20,7 @@ from compressors.quantization.layers import (
 from tests.compressors.quantization.helpers import (
     ONE_WIDTH,
     Given,
+    group_of,
     inserted,
     linear,
     numbers,
@@ -65,7 +66,8 @@ def test_a_mode_changes_nothing_until_weights_do(
 ) -> None:
     layer = linear(numbers(4, 30) + 0.3)
     layer.weight.data[2] = 0
-    entry = Quantize(bits, None, "mse", function, granularity, 12)  # type: ignore[arg-type]
+    group = group_of(granularity, 12)
+    entry = Quantize(bits, None, "mse", function, granularity, group)  # type: ignore[arg-type]
     found = quantizer(layer, entry)
     before = found(layer.weight).detach()
     keys = list(found.state_dict())
