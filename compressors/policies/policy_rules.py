@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from math import prod
+from math import lcm, prod
 from typing import Any
 
 from compressors.errors import PolicyError, choices, unknown
@@ -19,14 +19,15 @@ from compressors.policies.steps import Prune
 from compressors.structures.structure import Attention, Block, Layer, Structure
 
 
-def kept_channels(channels: int, prune: Prune) -> int:
+def kept_channels(channels: int, prune: Prune, bundle: int = 1) -> int:
     """How many channels stay: the nearest multiple (the larger of two), at least one multiple.
 
-    A share of 0 keeps all of them, whatever the multiple.
+    Where channels go in bundles, of the policy's multiple and the bundle both. A share of 0 keeps
+    all of them, whatever the multiple.
     """
     if prune.channels == 0:
         return channels
-    multiple = prune.multiple
+    multiple = lcm(prune.multiple, bundle)
     wanted = channels * (1 - prune.channels)
     nearest = int(wanted / multiple + 0.5 + 1e-9) * multiple
     return min(channels, max(multiple, nearest))

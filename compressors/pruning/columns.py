@@ -16,13 +16,17 @@ MOST_COLUMNS = 8192  # beyond, a matrix of columns by columns is too large to be
 Columned = nn.Linear | nn.Conv1d | nn.Conv2d
 
 
+def multiplies(module: nn.Module) -> TypeGuard[Columned]:
+    """Whether the layer's own weight is multiplied with its input, and nothing else is done."""
+    kind = next((k for k in (nn.Linear, nn.Conv1d, nn.Conv2d) if isinstance(module, k)), None)
+    if kind is None or "weight" not in module._parameters:
+        return False
+    return type(module).forward is kind.forward
+
+
 def sees_columns(module: nn.Module) -> TypeGuard[Columned]:
     """Whether the layer's weight is one matrix times vectors of its input."""
-    kind = next((k for k in (nn.Linear, nn.Conv1d, nn.Conv2d) if isinstance(module, k)), None)
-    own = "weight" in module._parameters
-    if kind is None or not own or type(module).forward is not kind.forward:
-        return False
-    return kind is nn.Linear or getattr(module, "groups", 1) == 1
+    return multiplies(module) and getattr(module, "groups", 1) == 1
 
 
 def taps(layer: nn.Module) -> int:

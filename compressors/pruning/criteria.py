@@ -22,9 +22,8 @@ from compressors.pruning.members import (
     CONVOLUTIONS,
     correlated,
     has_scale,
-    is_depthwise,
+    multiplied,
     of_kind,
-    readers_in_columns,
     scale_of,
     slices,
     weighed,
@@ -33,6 +32,7 @@ from compressors.pruning.members import (
 )
 from compressors.pruning.obs import column_saliencies, damped_inverse
 from compressors.pruning.plan import Part
+from compressors.structures.bundles import is_depthwise
 
 Scored = tuple[Part, Tensor]  # a member and the scores of its indices
 
@@ -70,7 +70,7 @@ def prepare(
         if criterion in ("activation", "zeros"):
             inputs += [part.name for part in where_read(model, parts)]
         elif criterion == "wanda":
-            inputs += [part.name for part in readers_in_columns(model, parts)]
+            inputs += [part.name for part in multiplied(model, parts)]
         elif criterion == "hessian":
             grams += [part.name for part in correlated(model, parts)]
         elif criterion == "taylor":
@@ -154,7 +154,7 @@ def _taylor(model: nn.Module, parts: tuple[Part, ...], statistics: Statistics) -
 
 
 def _wanda(model: nn.Module, parts: tuple[Part, ...], statistics: Statistics) -> list[Scored]:
-    readers = readers_in_columns(model, parts)
+    readers = multiplied(model, parts)
     inputs = statistics.inputs([part.name for part in readers]) if readers else {}
     scored = []
     for part in readers:
@@ -202,5 +202,8 @@ _WHY_NOT: Mapping[Criterion, str] = {
     "zeros": _NO_READER,
     "taylor": _NO_READER,
     "wanda": "no linear, conv1d or conv2d layer reads them",
-    "hessian": f"no linear, conv1d or conv2d layer of at most {MOST_COLUMNS} columns reads them",
+    "hessian": (
+        f"no linear, conv1d or conv2d layer of one group and at most {MOST_COLUMNS} columns"
+        " reads them"
+    ),
 }

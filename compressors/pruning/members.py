@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from compressors.pruning.columns import MOST_COLUMNS, column_count, sees_columns
+from compressors.pruning.columns import MOST_COLUMNS, column_count, multiplies, sees_columns
 from compressors.pruning.plan import Part
+from compressors.structures.bundles import Side, is_depthwise
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
@@ -28,14 +29,25 @@ def slices(model: nn.Module, part: Part, values: Tensor) -> Tensor:
     """Of a weight or what has its shape: a row for each index of the part."""
     layer = model.get_submodule(part.name)
     transposed = isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d))
-    first = part.reads == transposed or is_depthwise(layer)  # whether it is the part's dimension
-    rows = values if first else values.transpose(0, 1)
+    first = part.reads == transposed or is_depthwise(layer)  # whether the part's rows are first
+    rows = values if first else _by_input(layer, values)
     return rows.flatten(1)[torch.tensor(part.indices, device=rows.device)].float()
 
 
-def is_depthwise(module: nn.Module) -> bool:
-    """Whether each channel has a kernel of its own."""
-    return isinstance(module, CONVOLUTIONS) and 1 < module.groups == module.out_channels
+def _by_input(layer: nn.Module, values: Tensor) -> Tensor:
+    """A weight with its inputs first: each meets the outputs of its own group alone."""
+    groups = layer.groups if isinstance(layer, CONVOLUTIONS) else 1
+    split = values.reshape(groups, len(values) // groups, *values.shape[1:])
+    return split.transpose(1, 2).flatten(0, 1)
+
+
+def sides(model: nn.Module, parts: Iterable[Part]) -> list[Side]:
+    """What the modules among the parts lose with which channels."""
+    return [
+        Side(model.get_submodule(part.name), part.reads, part.indices, part.channels)
+        for part in parts
+        if not part.bare
+    ]
 
 
 def of_kind(
@@ -58,14 +70,14 @@ def weighed(model: nn.Module, parts: Iterable[Part]) -> list[Part]:
     )
 
 
-def readers_in_columns(model: nn.Module, parts: Iterable[Part]) -> list[Part]:
-    """Readers whose inputs calibration sees as columns of the weight."""
-    return of_kind(model, parts, lambda part, module: part.reads and sees_columns(module))
+def multiplied(model: nn.Module, parts: Iterable[Part]) -> list[Part]:
+    """Readers that multiply what they read with a weight, in groups or not."""
+    return of_kind(model, parts, lambda part, module: part.reads and multiplies(module))
 
 
 def correlated(model: nn.Module, parts: Iterable[Part]) -> list[Part]:
     """Readers with few enough columns for a Gram matrix."""
-    readers = readers_in_columns(model, parts)
+    readers = of_kind(model, parts, lambda part, module: part.reads and sees_columns(module))
     return [p for p in readers if column_count(model.get_submodule(p.name)) <= MOST_COLUMNS]
 
 

@@ -1,9 +1,10 @@
 """Which layers' output channels live and die together, through Torch-Pruning's dependency graph.
 
 A group is listed only when its channels can really be removed: all of its layers have as many as
-its root, none of them is a model output or a convolution in groups (one group a channel goes with
-its neighbour), nothing that writes or reads them has tied weights, and a trial removal on a copy
-leaves the outputs' shapes as they were. Knows nothing of which channels matter.
+its root, none of them is a model output, nothing that writes or reads them has tied weights, and a
+trial removal on a copy leaves the outputs' shapes as they were. Where a convolution in groups
+writes or reads them they go in bundles, and have to arrive where the graph says that they do.
+Knows nothing of which channels matter.
 """
 
 from __future__ import annotations
@@ -24,16 +25,27 @@ from compressors.modules import (
     channels,
     device_of,
     eval_mode,
-    groups,
     moved,
     own_parameters,
     tied_parameters,
 )
+from compressors.structures.bundles import Bundles, Side, bundles, in_groups, is_depthwise
+from compressors.structures.channel_paths import astray
 from compressors.structures.structure import ChannelGroup
 from compressors.structures.tracing import BEYOND, output_shapes, tensors_in
 
 Graph = Any  # torch_pruning.DependencyGraph, which has no types
 Group = Any  # torch_pruning.Group
+
+
+class _Graph(tp.DependencyGraph):  # type: ignore[misc]
+    """Torch-Pruning takes any convolution of as many groups as outputs for a depthwise one."""
+
+    def get_pruner_of_module(self, module: nn.Module) -> Any:
+        """Whose functions remove the module's channels."""
+        if in_groups(module) and not is_depthwise(module):
+            return self.REGISTERED_PRUNERS[tp.ops.OPTYPE.CONV]
+        return super().get_pruner_of_module(module)
 
 
 @contextmanager
@@ -45,7 +57,7 @@ def dependency_graph(model: nn.Module, example_args: tuple[Tensor, ...]) -> Iter
         warnings.simplefilter("ignore")
         model.requires_grad_(True)
         try:
-            yield tp.DependencyGraph().build_dependency(
+            yield _Graph().build_dependency(
                 model, args, output_transform=_differentiable, verbose=False
             )
         finally:
@@ -80,12 +92,13 @@ def channel_groups(
         try:
             with dependency_graph(copy, example_args) as graph:
                 groups = _candidates(copy, graph, layers, refused)
-                broken = _first_that_breaks(copy, graph, example_args, groups)
+                broken = _astray(copy, graph, example_args, groups)
+                broken = broken or _first_that_breaks(copy, graph, example_args, groups)
         except BEYOND:  # a model that Torch-Pruning cannot trace has no groups
             return ()
-        if broken is None:
+        if not broken:
             return groups
-        refused.add(broken)
+        refused |= broken
 
 
 def _candidates(
@@ -103,9 +116,10 @@ def _candidates(
         members = tuple(layer for layer in layers if layer in found)
         if name in refused or set(members) != found:
             continue
-        if _prunable(model, graph, name, found, tied):
+        together = _bundles(graph, module)
+        if len(together) > 1 and _prunable(model, graph, name, found, tied):
             count = channels(_layer(model, name))[1]
-            listed.append(ChannelGroup(name, count, members, readers))
+            listed.append(ChannelGroup(name, count, members, readers, len(together[0])))
     return tuple(listed)
 
 
@@ -135,6 +149,26 @@ def _has_channels(module: nn.Module) -> bool:
     return isinstance(module, (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding, nn.RNNBase))
 
 
+def sides(group: Group) -> list[Side]:
+    """The modules of a group, with what each of them loses and with which of the root's."""
+    return [
+        Side(
+            item.dep.target.module,
+            item.dep.handler.__name__ == "prune_in_channels",
+            item.idxs,
+            item.root_idxs,
+        )
+        for item in group
+        if isinstance(item.dep.target.module, nn.Module)
+    ]
+
+
+def _bundles(graph: Graph, root: nn.Module) -> Bundles:
+    """The root's channels by what has to go together; none where they cannot go."""
+    count = channels(as_layer(root))[1]
+    return bundles(count, sides(group_of(graph, root))) or ()
+
+
 def _prunable(model: nn.Module, graph: Graph, root: str, members: set[str], tied: set[int]) -> bool:
     count = channels(_layer(model, root))[1]
     group = group_of(graph, _layer(model, root))
@@ -143,13 +177,22 @@ def _prunable(model: nn.Module, graph: Graph, root: str, members: set[str], tied
     if any(own_parameters(dependency.target.module) & tied for dependency, _ in group):
         return False
     for name in members:
-        layer = _layer(model, name)
-        inputs, outputs = channels(layer)
-        depthwise = groups(layer) == inputs == outputs
-        if outputs != count or not (depthwise or groups(layer) == 1):
+        if channels(_layer(model, name))[1] != count:
             return False
     by_module = {node.module: indices for node, indices in _outputs(graph, group)}
     return all(len(by_module[_layer(model, name)]) == count for name in members)
+
+
+def _astray(
+    model: nn.Module,
+    graph: Graph,
+    example_args: tuple[Tensor, ...],
+    groups: tuple[ChannelGroup, ...],
+) -> set[str]:
+    """The roots of bundles whose channels do not arrive where the graph says."""
+    roots = [group.root for group in groups if group.bundle > 1]
+    found = {root: sides(group_of(graph, model.get_submodule(root))) for root in roots}
+    return astray(model, moved(example_args, device_of(model)), found)
 
 
 def _first_that_breaks(
@@ -157,15 +200,17 @@ def _first_that_breaks(
     graph: Graph,
     example_args: tuple[Tensor, ...],
     groups: tuple[ChannelGroup, ...],
-) -> str | None:
-    """Remove one channel of each group in turn; the root of the first that cannot lose one."""
+) -> set[str]:
+    """Remove one bundle of each group in turn; the root of the first that cannot lose one."""
     args = moved(example_args, device_of(model))
     expected = output_shapes(model, args)
     for group in groups:
+        root = model.get_submodule(group.root)
         try:
-            group_of(graph, model.get_submodule(group.root), [0]).prune()
+            bundle = _bundles(graph, root)[0] if group.bundle > 1 else [0]
+            group_of(graph, root, list(bundle)).prune()
             if output_shapes(model, args) != expected:
-                return group.root
+                return {group.root}
         except BEYOND:
-            return group.root
-    return None
+            return {group.root}
+    return set()

@@ -32,14 +32,16 @@ class Layer:
 class ChannelGroup:
     """Layers whose output channels live and die together, named by the first that runs.
 
-    `readers` are the layers whose inputs go with them. Groups that hold a model output are not
-    listed: their channels are the answer.
+    `readers` are the layers whose inputs go with them; `bundle` is how many channels have to go
+    at once, more than one where a convolution in groups writes or reads them. Groups that hold a
+    model output are not listed: their channels are the answer.
     """
 
     root: str
     channels: int
     members: tuple[str, ...]
     readers: tuple[str, ...] = ()
+    bundle: int = 1
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ def _gains(layer: Layer, step: LowRank) -> bool:
 def _channel_counts(name: str, step: Any, structure: Structure) -> tuple[int, int]:
     group = structure.group_of(name)
     assert group is not None
-    return group.channels, kept_channels(group.channels, step)
+    return group.channels, kept_channels(group.channels, step, group.bundle)
 
 
 def _head_counts(name: str, step: Any, structure: Structure) -> tuple[int, int]:

@@ -135,6 +135,42 @@ class Encoder(nn.Module):
         return self.head(self.norm(self.encoder(x)[:, 0]))
 
 
+class Cardinal(nn.Module):
+    """A bottleneck whose middle convolution is in groups, as ResNeXt's."""
+
+    def __init__(self, inputs: int, outputs: int, groups: int, stride: int = 1) -> None:
+        super().__init__()
+        inner = outputs
+        self.conv1, self.bn1 = nn.Conv2d(inputs, inner, 1, bias=False), nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, 1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3, self.bn3 = nn.Conv2d(inner, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        return F.relu(self.bn3(self.conv3(y)) + self.shortcut(x))
+
+
+class ResNeXt(nn.Module):
+    """Three blocks of four groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8))
+        self.blocks = nn.Sequential(Cardinal(8, 16, 4), Cardinal(16, 16, 4), Cardinal(16, 32, 4, 2))
+        self.classifier = nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(F.relu(self.stem(x)))
+        return self.classifier(x.mean(dim=(2, 3)))
+
+
 class Signal(nn.Module):
     """Convolutions along rows: an image's channels and lines are its channels."""
 
@@ -288,6 +324,7 @@ FIVE: dict[str, Callable[[], nn.Module]] = {
 }
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     **FIVE,
+    "resnext": ResNeXt,
     "conv1d": Signal,
     "decoder": Decoder,
     "tied": Tied,

@@ -128,7 +128,7 @@ class Concatenated(nn.Module):
 
 
 class Depthwise(nn.Module):
-    """A depthwise convolution goes with the layer before it; a grouped one stays."""
+    """A depthwise convolution goes with the layer before it; one in groups loses bundles."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,7 +148,11 @@ class Depthwise(nn.Module):
         (TwoHeads(), IMAGE, {}),
         (FixedHeads(), (torch.zeros(1, 8),), {"free": ("free",)}),
         (Concatenated(), IMAGE, {"inner": ("inner",)}),
-        (Depthwise(), IMAGE, {"expand": ("expand", "depthwise")}),
+        (
+            Depthwise(),
+            IMAGE,
+            {"expand": ("expand", "depthwise"), "project": ("project",), "grouped": ("grouped",)},
+        ),
         (nn.Sequential(nn.Conv2d(2, 4, 1), nn.Flatten(), nn.Linear(256, 3)), IMAGE, {"0": ("0",)}),
     ],
     ids=lambda value: type(value).__name__,

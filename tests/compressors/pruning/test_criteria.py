@@ -169,7 +169,7 @@ def test_a_criterion_that_finds_nothing_gives_way_to_l2_and_says_so() -> None:
     prune_channels(twin, example, {"down": Prune(0.5)}, statistics(twin, Images()))
     assert notes == (
         "down: channels judged by l2 in place of hessian, as no linear, conv1d or conv2d layer of"
-        " at most 8192 columns reads them",
+        " one group and at most 8192 columns reads them",
     )
     for name, value in twin.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name

@@ -17,10 +17,11 @@ from compressors.calibration.statistics import Calibration, Statistics
 from compressors.policies.steps import Prune
 from compressors.pruning.channels import prune_channels
 from compressors.structures.attention import open_attentions
-from compressors.structures.channel_groups import dependency_graph, group_of
+from compressors.structures.bundles import bundles
+from compressors.structures.channel_groups import dependency_graph, group_of, sides
 from compressors.structures.inspection import inspect_model
 from compressors.structures.structure import Structure
-from tests.compressors.architectures import ARCHITECTURES, FIVE, build, data_for, example_for
+from tests.compressors.architectures import ARCHITECTURES, build, data_for, example_for
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
 # Parameters left at half of every group, added up by hand: convolutions, norms, linear layers.
@@ -47,6 +48,11 @@ HALVED = {
     + 2 * (3 * (8 * 16 + 16) + (16 * 8 + 8) + (8 * 16 + 16) + (16 * 8 + 8) + 2 * 16)
     + 16
     + (8 * 3 + 3),
+    "resnext": (2 * 4 * 9 + 8)
+    + (4 * 8 + 16 + 2 * 8 * 9 + 16 + 8 * 8 + 16 + 4 * 8 + 16)
+    + (8 * 8 + 16 + 2 * 8 * 9 + 16 + 8 * 8 + 16)
+    + (8 * 16 + 32 + 4 * 16 * 9 + 32 + 16 * 16 + 32 + 8 * 16 + 32)
+    + (16 * 3 + 3),
 }
 
 
@@ -75,7 +81,7 @@ def widths(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", FIVE)
+@pytest.mark.parametrize("name", HALVED)
 def test_half_of_every_group(name: str, tmp_path: Path) -> None:
     model, structure = halved(name)
     assert sum(parameter.numel() for parameter in model.parameters()) == HALVED[name]
@@ -94,7 +100,7 @@ def test_half_of_every_group(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*Unwrapped parameters:UserWarning")
-@pytest.mark.parametrize("name", FIVE)
+@pytest.mark.parametrize("name", HALVED)
 def test_widths_are_those_of_torch_prunings_own_pruner(name: str) -> None:
     theirs = opened(name)
     structure = inspect_model(theirs, example_for(name))
@@ -127,8 +133,11 @@ def test_a_channel_that_is_zero_can_go_unnoticed(name: str) -> None:
     for group in inspect_model(build(name), example_for(name)).groups:
         model = build(name)
         with dependency_graph(model, example_for(name)) as graph:
-            which = [1, group.channels - 1]
-            cut = group_of(graph, model.get_submodule(group.root), which)
+            root = model.get_submodule(group.root)
+            found = bundles(group.channels, sides(group_of(graph, root)))
+            assert found is not None
+            which = sorted([*found[1], *found[-1]])
+            cut = group_of(graph, root, which)
             with torch.no_grad():
                 for dependency, indices in cut:
                     _silence(dependency.target.module, dependency.handler.__name__, indices)
@@ -186,25 +195,6 @@ def test_an_embeddings_dimension_goes_with_what_it_is_added_to() -> None:
     (group,) = inspect_model(Words(), (torch.tensor([[1, 2, 3]]),)).groups
     assert group.root == "words"
     assert set(group.members) == {"words", "places", "fc"}
-
-
-class GroupedSignal(nn.Module):
-    """Depthwise along a line, and one in groups, which stays."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.wide, self.depthwise = nn.Conv1d(2, 6, 1), nn.Conv1d(6, 6, 3, groups=6)
-        self.grouped, self.head = nn.Conv1d(6, 6, 1, groups=2), nn.Conv1d(6, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.relu(self.grouped(self.depthwise(self.wide(x)))))
-
-
-def test_convolutions_in_groups_keep_their_channels() -> None:
-    structure = inspect_model(GroupedSignal(), (torch.zeros(1, 2, 9),))
-    assert structure.groups == ()
-    assert [layer.groups for layer in structure.layers] == [1, 6, 2, 1]
-    assert [layer.kernel for layer in structure.layers] == [(1,), (3,), (1,), (1,)]
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
