@@ -10,7 +10,14 @@ from torch import Tensor
 
 from compressors.policies.steps import Ranges
 from compressors.quantization.kmeans import fit_centres
-from compressors.quantization.number_format import Dims, Ends, Grid, mean_magnitude, safe
+from compressors.quantization.number_format import (
+    SMALLEST_SCALE,
+    Dims,
+    Ends,
+    Grid,
+    mean_magnitude,
+    safe,
+)
 
 EVERYWHERE = (float("-inf"), float("inf"))
 
@@ -66,7 +73,7 @@ class Ternary(_Fitted):
 
 
 class Binary(_Fitted):
-    """-s and s, the mean magnitude; 0 counts as positive."""
+    """-s and s, the mean magnitude; 0 counts as positive. A set of zeros has next to no s."""
 
     bits, reach, flat = 1, 1.0, False
 
@@ -74,7 +81,11 @@ class Binary(_Fitted):
         """The mean magnitude of what is alive."""
         del ranges
         count = rows.shape[1] if alive is None else alive.sum(1).clamp(min=1)
-        return Grid(safe(_living(rows.abs(), alive).double().sum(1).to(rows.dtype) / count))
+        return self.grid((_living(rows.abs(), alive).double().sum(1).to(rows.dtype) / count,))
+
+    def grid(self, ends: Ends) -> Grid:
+        """The end itself, never 0: having no level 0, zeros come out as large as the scale."""
+        return Grid(ends[0].clamp(min=SMALLEST_SCALE))
 
     def nearest(self, units: Tensor, grid: Grid) -> Tensor:
         """The sign."""

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compressors.quantization.number_format import SMALLEST_SCALE
+
 Bound = Tensor | float
 
 
@@ -90,7 +92,8 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = ctx.saved_tensors
-        return grads[0] * ctx.weight / scale, None, None
+        slope = grads[0] * ctx.weight / scale
+        return slope.masked_fill(scale <= SMALLEST_SCALE, 0), None, None  # sets of zeros learn none
 
 
 def learned_scale(log: Tensor, base: Tensor, elements: int, reach: float) -> Tensor:

@@ -126,6 +126,13 @@ def test_binary_weights_are_their_signs_times_the_mean_magnitude() -> None:
 
 
 @pytest.mark.parametrize(("function", "bits"), EVERY_FORMAT)
+def test_rows_of_zeros_stay_zeros(function: str, bits: int) -> None:
+    weight = numbers(4, 30)
+    weight[2] = 0
+    torch.testing.assert_close(rounded(weight, of(function, bits))[2], weight[2])
+
+
+@pytest.mark.parametrize(("function", "bits"), EVERY_FORMAT)
 @given(
     granularity=st.sampled_from(["channel", "tensor", "group"]),
     seed=st.integers(0, 2**31),

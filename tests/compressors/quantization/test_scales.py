@@ -86,6 +86,21 @@ def test_a_mode_changes_nothing_until_weights_do(
 
 
 @pytest.mark.parametrize(("function", "bits"), ONE_WIDTH)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_row_of_zeros_can_be_trained(function: str, bits: int, mode: str) -> None:
+    layer = linear(numbers(4, 30))
+    layer.weight.data[2] = 0
+    found = quantizer(layer, Quantize(bits, None, "mse", function))  # type: ignore[arg-type]
+    found.set_mode(mode, layer.weight)  # type: ignore[arg-type]
+    optimizer = torch.optim.Adam([layer.weight, *found.parameters()], 1e-2)
+    for _ in range(4):
+        optimizer.zero_grad()
+        (found(layer.weight) - 1).square().sum().mul(1e6).backward()
+        optimizer.step()
+    assert bool(found(layer.weight).isfinite().all())
+
+
+@pytest.mark.parametrize(("function", "bits"), ONE_WIDTH)
 def test_scales_follow_the_weights_or_stay(function: str, bits: int) -> None:
     layer = linear(numbers(4, 30))
     entry = Quantize(bits, None, "mse", function)  # type: ignore[arg-type]
