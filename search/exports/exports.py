@@ -15,7 +15,7 @@ from compressors.policies import policy_yaml
 from compressors.policies.policy_rules import check, expand
 from evaluation.measurement import Measurement
 from search.exports import package
-from search.exports.package import Package
+from search.exports.stated import Package
 from search.exports.verify import TOLERANCE, Check, verify
 from search.front.front import Front, find
 from search.front.front_files import read_validation

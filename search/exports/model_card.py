@@ -6,16 +6,14 @@ Words only, made from an export's package; knows nothing of files.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compressors.policies import policy_yaml
 from compressors.policies.policy import ORIGINAL, Policy, Recovery, Rounds
 from evaluation.measurement import Measurement, Value
+from search.exports.stated import Package
 from search.views import record_words
 from search.views.figures import points, spread_words, times, title
-
-if TYPE_CHECKING:
-    from search.exports.package import Package
 
 _LOAD = """\
 ```python

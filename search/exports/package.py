@@ -1,4 +1,4 @@
-"""What an export states of its model, and the four files that it is written to.
+"""The four files that an export is written to.
 
 Knows their form; knows nothing of how a figure was measured.
 """
@@ -7,37 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from compressors.errors import UserError
 from compressors.policies import policy_yaml
-from compressors.policies.policy import Policy
-from evaluation.measurement import Measurement
 from search.atomic import copy, write_text
+from search.exports.model_card import card
+from search.exports.stated import Package
 from search.front.front_files import values_json
 
 FOLDER = "export"
 METRICS, POLICY, CARD = "metrics.json", "policy.yaml", "MODEL_CARD.md"
-
-
-@dataclass(frozen=True)
-class Package:
-    """Everything that an export states of its model."""
-
-    task: str
-    target: str
-    study: str | None
-    trial: int | None
-    policy: Policy
-    search: Measurement
-    exported: Measurement
-    reference: Measurement  # the uncompressed model's exported figures
-    record: Mapping[str, Any]
 
 
 def sha256(file: Path) -> str:
@@ -47,8 +32,6 @@ def sha256(file: Path) -> str:
 
 def write(out: Path, file: Path, package: Package) -> Path:
     """The four files; metrics.json last, as the sign that the others are whole."""
-    from search.exports.model_card import card
-
     model = out / f"model{file.suffix}"
     write_text(out / POLICY, policy_yaml.dump(package.policy))
     if file != model:

@@ -9,7 +9,7 @@ from typing import Any
 from compressors.policies.policy import Policy, Recovery, Rounds
 from evaluation.measurement import ERROR, Measurement, Value
 from search.exports.model_card import card
-from search.exports.package import Package
+from search.exports.stated import Package
 from search.front import front
 from search.study.ledger import StudyRows
 from search.views import record_words, report
