@@ -118,6 +118,7 @@ class Assembly:
                 return model, sparsify(model, wanted, known, self._around.cache, done)
 
             self.model, self._masks = self._in_rounds((self.model, Masks({})), cut)
+            self._note(self._masks.notes)
             renewed = bool(self._policy.rounds.epochs) or self.model is not start
         if wanted or self._factorised.parts:
             self._around.renew_norms(self.model)

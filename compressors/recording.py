@@ -95,7 +95,8 @@ def _layer_record(module: nn.Module, name: str, source: Layer, done: Done) -> La
     wrapper = module if isinstance(module, QuantizedLayer) else None
     layer = as_layer(wrapper.layer if wrapper else module)
     inputs, outputs = channels(layer)
-    sparse = done.sparse.get(name) if done.masks.of(name) is not None else None
+    sparse = done.sparse.get(name) if done.masks.sparsity(name) > 0 else None
+    window = sparse.kept_of if sparse else None
     steps = (("sparsify", sparse is not None), ("quantize", wrapper is not None))
     return LayerRecord(
         name=name,
@@ -105,7 +106,7 @@ def _layer_record(module: nn.Module, name: str, source: Layer, done: Done) -> La
         out_channels=outputs,
         parameters=parameter_count(layer),
         sparsity=done.masks.sparsity(name),
-        pattern=sparse.pattern if sparse else None,
+        pattern=sparse.pattern if sparse and window and done.masks.obeys(name, *window) else None,
         simulated=tuple(step for step, taken in steps if taken),
         **(_quantised(wrapper.settings) if wrapper else {}),
     )

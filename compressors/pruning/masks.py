@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from compressors.pruning.weights import as_blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +25,13 @@ class Masked:
         assert isinstance(weight, Tensor)
         weight.masked_fill_(~self.kept.to(weight.device), 0)
 
+    def obeys(self, kept: int, of: int) -> bool:
+        """Whether all inputs lie in windows of m, none of which keeps more than n."""
+        blocks = as_blocks(self.layer, self.kept)
+        if blocks.shape[-1] % of:
+            return False
+        return bool((blocks.reshape(-1, of).sum(1) <= kept).all())
+
 
 class Masks:
     """The masks of a model's layers, by the paths they had when they were made.
@@ -31,8 +40,9 @@ class Masks:
     the model (`deepcopy` of both at once), they belong to the copy.
     """
 
-    def __init__(self, masked: Mapping[str, Masked]) -> None:
+    def __init__(self, masked: Mapping[str, Masked], notes: Iterable[str] = ()) -> None:
         self._masked = dict(masked)
+        self.notes = tuple(notes)  # on what was asked for and is not so
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -48,6 +58,11 @@ class Masks:
         """The share of a layer's weights that are zero because they were set so."""
         kept = self.of(name)
         return 0.0 if kept is None else 1 - int(kept.sum()) / kept.numel()
+
+    def obeys(self, name: str, kept: int, of: int) -> bool:
+        """Whether a layer's weights keep no more than n of every m inputs, all of them so."""
+        masked = self._masked.get(name)
+        return masked is not None and masked.obeys(kept, of)
 
     def hold(self) -> None:
         """Set every masked weight to exactly zero again, as after an optimiser's step."""

@@ -3,8 +3,9 @@
 A weight's score is its magnitude, or its first-order effect on the loss (taylor), or its
 magnitude times the norm of the input that it meets (wanda: compared within an output's row), or
 the error of its removal when the row's other weights make up for it (hessian, see `obs`). Shares
-are exact: the number of zeros is the share's, rounded, and equal scores go by index. Masks and
-changed weights are kept by content. Knows nothing of what runs faster with zeros.
+are exact: the number of zeros is the share's, rounded, and equal scores go by index. A weight that
+layers share has one mask, which the first of those with a step judges. Masks and changed weights
+are kept by content. Knows nothing of what runs faster with zeros.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from torch import Tensor, nn
 from compressors.calibration import digest
 from compressors.calibration.cache import ContentCache, Tensors
 from compressors.calibration.statistics import Statistics
+from compressors.modules import layer_kind
 from compressors.policies.steps import Sparsify
 from compressors.pruning.masks import Masked, Masks
 from compressors.pruning.obs import Selection, zeroed_by_error
 from compressors.pruning.selection import least, least_of_rows, least_of_windows, removed_count
+from compressors.pruning.shortfalls import shortfalls
 from compressors.pruning.weights import as_blocks, as_weight, input_groups
 
 
@@ -36,6 +39,8 @@ def sparsify(
     In rounds, `done` is the part of the way to go by now: of a share, or from m down to n of m.
     """
     settings = {name: step for name, step in settings.items() if not step.does_nothing}
+    judges = _judges(model, settings)
+    settings = {name: step for name, step in settings.items() if name not in judges}
     _prepare(settings, statistics)
     alone = {name: step for name, step in settings.items() if step.scope == "layer"}
     found = {
@@ -45,7 +50,23 @@ def sparsify(
     together = {name: step for name, step in settings.items() if step.scope == "model"}
     if together:
         found.update(_one_threshold(model, together, statistics, done))
-    return Masks({name: _put(model, name, found[name]) for name in settings})
+    masked = {name: _put(model, name, found[name]) for name in settings}
+    for name, judge in judges.items():
+        masked[name] = Masked(model.get_submodule(name), masked[judge].kept)
+    return Masks(masked, shortfalls(masked, settings, judges))
+
+
+def _judges(model: nn.Module, settings: Mapping[str, Sparsify]) -> dict[str, str]:
+    """Of the layers whose weight another one's step judges, with or without a step: that one."""
+    first: dict[nn.Parameter, str] = {}
+    for name in settings:
+        first.setdefault(_weight(model, name), name)
+    judges = {}
+    for name, module in model.named_modules():
+        judge = first.get(_weight(model, name)) if layer_kind(module) else None
+        if judge is not None and model.get_submodule(judge) is not module:
+            judges[name] = judge
+    return judges
 
 
 def _prepare(settings: Mapping[str, Sparsify], statistics: Statistics) -> None:

@@ -16,12 +16,14 @@ from torch.nn import functional as F
 from compressors.calibration.cache import ContentCache
 from compressors.calibration.collectors import columns
 from compressors.calibration.statistics import Calibration, Statistics
+from compressors.policies.policy import LayerPolicy, Policy
 from compressors.policies.steps import Sparsify
 from compressors.pruning.masks import Masks
 from compressors.pruning.obs import Selection, settled, zeroed_by_error
 from compressors.pruning.selection import least, least_of_windows, removed_count
 from compressors.pruning.sparsity import sparsify
 from compressors.pruning.weights import as_blocks, as_weight
+from compressors.stack import apply
 from tests.compressors.architectures import ARCHITECTURES, build, data_for, example_for
 from tests.compressors.pruning.digits import Convolutions, Rows, digits, trained
 from tests.compressors.tiny import Dense, Images, Residual, seeded
@@ -248,7 +250,7 @@ def test_every_family_runs_with_zeros(name: str, criterion: str) -> None:
         names = layer_names(model, kinds)
         step = Sparsify(share=0.5, criterion=criterion)
         masks = zeroed(model, dict.fromkeys(names, step), data_for(name, dtype))
-        assert set(masks.names) == set(names)
+        assert set(masks.names) >= set(names)  # and whoever shares their weights
         assert {p.dtype for p in model.parameters()} == {dtype}
         with torch.no_grad():
             assert bool(model(*example_for(name, dtype)).isfinite().all())
@@ -324,3 +326,72 @@ def test_a_step_that_keeps_everything_does_nothing() -> None:
     steps = {"0": Sparsify(share=0.0, criterion="hessian"), "2": Sparsify(pattern="4:4")}
     assert sparsify(model, steps, known, ContentCache()).names == ()
     assert torch.equal(model[0].weight, same[0].weight)
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, the second of which reads what the first makes of its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.last = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+        self.b.weight = self.a.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.b(F.relu(self.a(x.reshape(-1, 128)[:, :16]))))
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a"), ("b",)])
+@pytest.mark.parametrize("criterion", ["magnitude", "hessian", "wanda"])
+def test_a_shared_weight_has_one_mask(names: tuple[str, ...], criterion: str) -> None:
+    model = seeded(Tied)
+    steps = [Sparsify(share=0.5, criterion=criterion), Sparsify(share=0.7, criterion=criterion)]
+    masks = zeroed(model, dict(zip(names, steps, strict=False)), Images())
+    weight = model.a.weight
+    assert weight is model.b.weight
+    assert int((weight == 0).sum()) == 128
+    for name in "ab":
+        assert torch.equal(masks.of(name), weight != 0)
+        assert masks.sparsity(name) == 0.5
+    before = weight.detach().clone()
+    masks.hold()
+    assert torch.equal(weight, before)
+    other = "a" if names[0] == "b" else "b"
+    assert [note.startswith(f"{other}: its weight is shared") for note in masks.notes] == [True]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "step", "said", "obeyed"),
+    [
+        (8, Sparsify(pattern="2:4"), None, True),
+        (3, Sparsify(pattern="2:4"), "zeroes none of its 24 weights, as its rows have 3", False),
+        (6, Sparsify(pattern="2:4"), "leaves the last 2 of its 6 inputs dense", False),
+        (8, Sparsify(share=0.005), "share 0.005 zeroes none of its 64 weights", False),
+        (8, Sparsify(share=0.5), None, False),
+    ],
+)
+def test_a_step_that_is_not_met_is_told(
+    inputs: int, step: Sparsify, said: str | None, obeyed: bool
+) -> None:
+    model = nn.Sequential(nn.Linear(inputs, 8))
+    with torch.no_grad():  # a share takes the first rows
+        model[0].weight.copy_(torch.arange(1.0, 8 * inputs + 1).view(8, inputs))
+    masks = sparsify(model, {"0": step}, statistics(model, OneLayer(model[0])), ContentCache())
+    assert masks.obeys("0", 2, 4) == obeyed
+    assert len(masks.notes) == (said is not None)
+    assert said is None or said in masks.notes[0]
+    assert deepcopy(masks).notes == masks.notes
+
+
+def test_the_record_tells_the_zeros_that_are_there() -> None:
+    steps = {
+        "0": Sparsify(pattern="2:4"),
+        "2": Sparsify(pattern="2:5"),
+        "4": Sparsify(share=0.001),
+    }
+    layers = tuple(LayerPolicy(name, sparsify=step) for name, step in steps.items())
+    record = apply(seeded(Dense), Policy(layers=layers), Images(flat=True)).record
+    first, second, last = record.layers
+    assert (first.sparsity, first.pattern, first.simulated) == (0.5, "2:4", ("sparsify",))
+    assert (second.sparsity, second.pattern, second.simulated) == (0.5, None, ("sparsify",))
+    assert (last.sparsity, last.pattern, last.simulated) == (0.0, None, ())
+    assert [note.split(":")[0] for note in record.notes] == ["2", "4"]
