@@ -25,7 +25,7 @@ from compressors.calibration import digest
 
 MEMORY_BYTES = 2**29
 DISK_BYTES = 2**32
-SWEEP_EVERY = 64  # writes between two looks at the folder's size
+SWEEP_SHARE = 16  # of the bound on disk, written between two looks at the folder's size
 SUFFIX = ".safetensors"
 Tensors = Mapping[str, Tensor]
 
@@ -52,7 +52,7 @@ class ContentCache:
         self._generation = generation
         self._held: OrderedDict[str, Tensors] = OrderedDict()
         self._bytes = 0
-        self._writes = 0
+        self._unswept = disk_bytes  # bytes written since the last look, at first all there may be
         self._lock = Lock()  # of what is held in memory
 
     def remembered(self, key: str, make: Callable[[], Tensors]) -> Tensors:
@@ -126,9 +126,10 @@ class ContentCache:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-        self._writes += 1
-        if self._writes % SWEEP_EVERY == 0:
+        self._unswept += size(tensors)
+        if self._unswept * SWEEP_SHARE >= self._disk_bytes:
             self.sweep()
+            self._unswept = 0
 
     def sweep(self) -> None:
         """Remove the files that were not used for longest, beyond the bound."""

@@ -116,6 +116,15 @@ def test_the_folder_stays_within_its_bound(tmp_path: Path) -> None:
     assert ContentCache(tmp_path).get(of_text("row", 39)) is not None
 
 
+def test_many_short_processes_stay_within_the_bound(tmp_path: Path) -> None:
+    for run in range(20):
+        cache = ContentCache(tmp_path, disk_bytes=100_000)
+        for index in range(4):
+            cache.put(of_text(run, index), {"x": torch.zeros(2000)})
+    held = sum(path.stat().st_size for path in tmp_path.glob("*/*"))
+    assert held <= 100_000 * (1 + 1 / 16) + 8200
+
+
 def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     cache = ContentCache(tmp_path / "file", memory_bytes=0)
