@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from compressors.errors import UserError
 from compressors.policies.policy import LayerPolicy, Policy, Recovery
 from compressors.policies.steps import Quantize
+from compressors.structures.structure import ChannelGroup, Structure
 from evaluation.target import FLOAT, INT8, Capability, Precision
 from search.space.building import build_space
 from search.space.knobs import Choices
 from search.space.options import RecoveryOptions, SpaceOptions, StepOptions
 from search.space.precision import parse_precision
 from search.space.space import Space
-from tests.search.spaces import CAPABILITY, STRUCTURE
+from tests.search.spaces import CAPABILITY, STRUCTURE, conv
 
 OFF = StepOptions(include=())
 
@@ -50,6 +51,17 @@ def test_finds_a_knob_for_everything_that_can_be_done() -> None:
 def test_shares_that_keep_as_many_channels_are_one_choice() -> None:
     built = space(prune=StepOptions(choices=(0.0, 0.05, 0.25, 0.3, 0.5, 0.9, 0.95)))
     assert values(built, "stem/channels") == (0.0, 0.25, 0.5, 0.9)
+
+
+def test_shares_are_told_apart_by_whole_bundles() -> None:
+    """Six channels at once and the target's multiple of four: counts are multiples of twelve."""
+    layers = (conv("wide", 3, 48), conv("grouped", 48, 12, groups=6))
+    structure = Structure(layers, (ChannelGroup("wide", 48, ("wide",), ("grouped",), 6),), ())
+    shares = (0.0, 0.1, 0.25, 0.3, 0.5, 0.7, 0.75, 0.9)
+    built = build_space(
+        structure, CAPABILITY, SpaceOptions(depth=OFF, prune=StepOptions(choices=shares))
+    )
+    assert values(built, "wide/channels") == (0.0, 0.25, 0.5, 0.7)
 
 
 def test_choices_come_from_the_capability_table() -> None:
