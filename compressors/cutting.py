@@ -124,7 +124,8 @@ class Cutting:
             now = kept_heads(attention.heads, step.share * self._done)
             then = kept_heads(attention.heads, step.share * done)
             attentions.append(replace(attention, heads=now))
-            steps[name] = replace(step, share=1 - then / now)
+            whole = now == attention.heads and done == 1  # what is not met then is to be told
+            steps[name] = replace(step, share=step.share if whole else 1 - then / now)
         _, notes = prune_heads(model, attentions, steps, self._around.statistics(model))
         self._round_notes[-1] += notes
 

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from compressors.calibration.cache import ContentCache
 from compressors.calibration.statistics import Calibration, Statistics
+from compressors.policies.policy import LayerPolicy, Policy, Rounds
 from compressors.policies.steps import HeadCriterion, Heads
 from compressors.pruning.heads import prune_heads
+from compressors.stack import Stack
 from compressors.structures.attention import open_attentions
 from compressors.structures.heads import columns_of, keep_heads
 from compressors.structures.inspection import inspect_model
@@ -280,6 +282,18 @@ def test_a_share_that_keeps_all_heads_is_noted() -> None:
     assert records == ()
     assert notes == (f"{attentions[0].name}: all 4 heads kept, the nearest number to 3.6",)
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("share", "notes"), [(0.1, 1), (0.4, 0), (0.7, 0)])
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_a_policy_that_keeps_all_heads_is_told_so(share: float, notes: int, rounds: int) -> None:
+    data = data_for("transformer")
+    stack = Stack(build("transformer"), data)
+    name = stack.structure.attentions[0].name
+    policy = Policy(layers=(LayerPolicy(name, heads=Heads(share)),), rounds=Rounds(rounds))
+    record = stack.apply(policy).record
+    assert record.attentions[0].removed_heads == {0.1: 0, 0.4: 2, 0.7: 3}[share]
+    assert sum("all 4 heads kept" in note for note in record.notes) == notes
 
 
 @pytest.mark.parametrize("name", WITH_ATTENTION)
