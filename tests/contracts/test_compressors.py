@@ -1,175 +1,222 @@
-"""What every step of a policy promises, on a residual network and on a dense one."""
+"""What every technique of a policy promises, alone and together, on the models that can take it."""
 
 from __future__ import annotations
 
+import random
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from compressors.policies.policy import LayerPolicy, Policy, Recovery
+from compressors.data import Data, OffersTeachers
+from compressors.policies.policy import STEPS, Policy, Recovery, Rounds
+from compressors.policies.policy_rules import expand
 from compressors.policies.policy_yaml import policy_id
-from compressors.policies.steps import LowRank, Prune, Quantize
-from compressors.quantization.layers import describe
 from compressors.record import CompressedModel
 from compressors.stack import Stack
-from tests.compressors.tiny import Dense, Images, Residual, seeded
+from compressors.structures.structure import Structure
+from evaluation.target import Target
+from evaluation.targets.ort_cpu import OrtCpu
+from evaluation.targets.storage.storage import Storage
+from tests.contracts.cases import CASES, Case
+from tests.contracts.models import build, data_for, inputs, outputs, same
+from tests.contracts.records import check_layers, check_whole
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-
-
-def everywhere(**step: Prune | LowRank | Quantize | None) -> Policy:
-    return Policy(layers=(LayerPolicy("*", **step),))
-
-
-@dataclass(frozen=True)
-class Case:
-    """One step kind on one model: its neutral setting, and one that does something."""
-
-    model: type[nn.Module]
-    neutral: Policy
-    real: Policy
-
-
-STEPS = {
-    "prune": (everywhere(prune=Prune(0.0, multiple=8)), everywhere(prune=Prune(0.5))),
-    "lowrank": (everywhere(lowrank=LowRank(1.0)), everywhere(lowrank=LowRank(0.3))),
-    "quantize": (
-        everywhere(quantize=Quantize(None, None)),
-        everywhere(quantize=Quantize(4, 8, "mse")),
-    ),
-    "recovery": (Policy(recovery=Recovery(seed=5)), Policy(recovery=Recovery(epochs=1, seed=5))),
-}
-ALL = LayerPolicy("*", Prune(0.5, "l1"), LowRank(0.3), Quantize(8, 8))
-CASES = {
-    f"{kind}-{model.__name__}": Case(model, neutral, real)
-    for model in (Residual, Dense)
-    for kind, (neutral, real) in STEPS.items()
-}
-CASES["depth-Residual"] = Case(Residual, Policy(), Policy(remove=("layer1.1", "layer2.1")))
-CASES["all-Residual"] = Case(Residual, Policy(), Policy(("layer1.1",), (ALL,), Recovery(epochs=2)))
-CASES["all-Dense"] = Case(Dense, Policy(), Policy((), (ALL,), Recovery(epochs=2)))
-
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 
-def data_for(case: Case, dtype: torch.dtype = torch.float32) -> Images:
-    return Images(flat=case.model is Dense, dtype=dtype)
+@dataclass(frozen=True)
+class Owned:
+    """What belongs to a caller, a stack that was given it, and copies from before that."""
+
+    models: tuple[nn.Module, ...]
+    data: Data
+    stack: Stack
+    before: tuple[nn.Module, ...]
 
 
-def outputs(model: nn.Module, data: Images) -> torch.Tensor:
-    with torch.no_grad():
-        return model(data.all("validation")[0])
+def owned(name: str) -> Owned:
+    """The model as its owner may have it: in training, and a parameter frozen."""
+    model, data = build(name).train(), data_for(name)
+    list(model.parameters())[-1].requires_grad_(False)
+    offered = data.teachers().values() if isinstance(data, OffersTeachers) else ()
+    models = (model, *offered)
+    before = deepcopy(models)
+    return Owned(models, data, Stack(model, data), before)
 
 
-def compress(case: Case) -> CompressedModel:
-    return Stack(seeded(case.model), data_for(case)).apply(case.real)
+@cache
+def shared(name: str) -> Owned:
+    """One on whose stack every policy of the model is tried, one after the other."""
+    found = owned(name)
+    found.stack.apply(CASES[f"all-{name}"].policy)
+    return found
 
 
-def same(first: nn.Module, second: nn.Module) -> bool:
-    one, two = first.state_dict(), second.state_dict()
-    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+@cache
+def alone(model: str, policy: Policy) -> CompressedModel:
+    """The compressed model from a stack on which nothing ran before."""
+    return owned(model).stack.apply(policy)
+
+
+@cache
+def in_company(model: str, policy: Policy) -> list[CompressedModel]:
+    """From the shared stack, twice, with the caller at other random numbers; which stay as is."""
+    made = []
+    for seed in (99, 100):
+        torch.manual_seed(seed)
+        states = random_states()
+        made.append(shared(model).stack.apply(policy))
+        assert random_states() == states
+    return made
+
+
+def random_states() -> tuple[Any, ...]:
+    return torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()
+
+
+def compressed(case: Case) -> CompressedModel:
+    return alone(case.model, case.policy)
+
+
+@cache
+def others(name: str, near: bool) -> Stack:
+    """A stack on the same architecture with other weights, or with nearly the same ones."""
+    seed = 3 if near else 4
+    model = build(name, seed)
+    if near:
+        for parameter in model.parameters():
+            parameter.data *= 1.001
+    return Stack(model, data_for(name, seed))
+
+
+@cache
+def of_type(name: str, dtype: torch.dtype, device: str) -> Stack:
+    return Stack(build(name, dtype=dtype).to(device), data_for(name, dtype=dtype))
+
+
+def meant(case: Case) -> tuple[Policy, Structure]:
+    """The policy without patterns, and the structure of the model that it starts from."""
+    structure = shared(case.model).stack.structure_of(case.policy.student)
+    return expand(case.policy, structure), structure
+
+
+def test_every_choice_of_every_step_has_a_case() -> None:
+    asked: dict[str, set[Any]] = {}
+    for policy in (case.policy for case in CASES.values()):
+        taken = [getattr(entry, key) for entry in policy.layers for key in STEPS]
+        for step in (policy.recovery, policy.rounds, *(step for step in taken if step)):
+            for key, value in vars(step).items():
+                asked.setdefault(f"{type(step).__name__}.{key}", set()).add(value)
+    for kind in (*STEPS.values(), Recovery, Rounds):
+        for key, hint in get_type_hints(kind).items():
+            words = {word for word in get_args(hint) if isinstance(word, str)}
+            every = {True, False} if hint is bool else words
+            assert asked[f"{kind.__name__}.{key}"] >= every, f"{kind.__name__}.{key}"
 
 
 @every_case
 def test_the_neutral_setting_is_equal_to_the_last_bit(case: Case) -> None:
-    model, data = seeded(case.model), data_for(case)
-    compressed = Stack(model, data).apply(case.neutral)
-    assert torch.equal(outputs(compressed.module, data), outputs(model, data))
-    assert same(compressed.module, model)
+    found = shared(case.model)
+    neutral = found.stack.apply(case.neutral)
+    original = deepcopy(found.models[0]).eval()
+    assert torch.equal(outputs(neutral.module, found.data), outputs(original, found.data))
+    assert neutral.record.parameters == sum(p.numel() for p in original.parameters())
 
 
 @every_case
 def test_the_real_setting_changes_the_model(case: Case) -> None:
-    data = data_for(case)
-    compressed = compress(case)
-    assert not torch.equal(outputs(compressed.module, data), outputs(seeded(case.model), data))
-    assert outputs(compressed.module, data).isfinite().all()
-    assert not any(module.training for module in compressed.module.modules())
+    data, module = data_for(case.model), compressed(case).module
+    assert not torch.equal(outputs(module, data), outputs(build(case.model), data))
+    assert outputs(module, data).isfinite().all()
+    assert not any(module.training for module in module.modules())
+    assert all(parameter.grad is None for parameter in module.parameters())
 
 
 @every_case
-def test_the_callers_model_and_random_state_are_untouched(case: Case) -> None:
-    model = seeded(case.model)
-    model.train()
-    next(iter(model.parameters())).requires_grad_(False)
-    before = deepcopy(model)
-    state = torch.get_rng_state()
-    Stack(model, data_for(case)).apply(case.real)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert same(model, before)
-    assert [name for name, _ in model.named_modules()] == [n for n, _ in before.named_modules()]
-    assert all(module.training for module in model.modules())
-    flags = [parameter.requires_grad for parameter in model.parameters()]
-    assert flags == [parameter.requires_grad for parameter in before.parameters()]
-    assert all(parameter.grad is None for parameter in model.parameters())
+def test_what_belongs_to_the_caller_is_untouched(case: Case) -> None:
+    in_company(case.model, case.policy)
+    found = shared(case.model)
+    for model, before in zip(found.models, found.before, strict=True):
+        assert same(model, before)
+        assert list(map(facts, model.named_modules())) == list(map(facts, before.named_modules()))
+        flags = [(p.requires_grad, p.grad) for p in model.parameters()]
+        assert flags == [(p.requires_grad, None) for p in before.parameters()]
+
+
+def facts(named: tuple[str, nn.Module]) -> tuple[Any, ...]:
+    name, module = named
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+    return name, type(module), module.training, [len(hook) for hook in hooks]
 
 
 @every_case
 def test_the_same_policy_gives_the_same_weights(case: Case) -> None:
-    first = compress(case)
-    torch.manual_seed(99)
-    stack = Stack(seeded(case.model), data_for(case))
-    stack.apply(CASES[f"all-{case.model.__name__}"].real)  # whatever ran before
-    again = stack.apply(case.real)
-    assert same(first.module, again.module)
-    assert first.record == again.record
+    """On a stack of its own, and twice after other policies, at last out of the cache."""
+    first = compressed(case)
+    for again in in_company(case.model, case.policy):
+        assert same(first.module, again.module)
+        assert first.record == again.record
 
 
 @every_case
 def test_weights_travel_as_a_state_dict(case: Case) -> None:
-    data, compressed = data_for(case), compress(case)
-    other = Stack(case.model(), data).apply(case.real).module
-    other.load_state_dict(compressed.module.state_dict())
-    assert torch.equal(outputs(other, data), outputs(compressed.module, data))
+    data, module = data_for(case.model), compressed(case).module
+    other = others(case.model, case.shaped_by_weights).apply(case.policy).module
+    assert not torch.equal(outputs(other, data), outputs(module, data))
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(outputs(other, data), outputs(module, data))
 
 
 @every_case
 @pytest.mark.parametrize("device", DEVICES)
-def test_dtype_device_and_layout_are_kept(case: Case, device: str) -> None:
-    data = data_for(case, torch.float64)
-    model = seeded(case.model).to(device, torch.float64)
-    compressed = Stack(model, data).apply(case.real)
-    for name, parameter in compressed.module.named_parameters():
-        assert parameter.dtype == torch.float64, name
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=["f64", "bf16"])
+def test_dtype_device_and_layout_are_kept(case: Case, dtype: torch.dtype, device: str) -> None:
+    module = of_type(case.model, dtype, device).apply(case.policy).module
+    for name, parameter in module.named_parameters():
+        assert parameter.dtype == dtype, name
         assert parameter.device.type == device, name
         assert parameter.is_contiguous(), name
-    images = data.all("validation")[0].to(device)
+    assert all(buffer.device.type == device for buffer in module.buffers())
+    args = [arg.to(device) for arg in inputs(data_for(case.model, dtype=dtype))]
     with torch.no_grad():
-        assert compressed.module(images).dtype == torch.float64
+        answers = module(*args)
+    assert answers.dtype == dtype
+    assert answers.isfinite().all()
 
 
 @every_case
 def test_the_record_tells_the_whole_model(case: Case) -> None:
-    stack = Stack(seeded(case.model), data_for(case))
-    compressed = stack.apply(case.real)
-    module, record = compressed.module, compressed.record
-    quantised = describe(module)
-    assert record.parameters == sum(parameter.numel() for parameter in module.parameters())
-    assert record.policy_id == policy_id(case.real)
-    found = {name for name, m in module.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
-    assert {name.removesuffix(".layer") for name in found} == {row.name for row in record.layers}
-    for row in record.layers:
-        layer = module.get_submodule(row.name)
-        layer = layer.layer if row.name in quantised else layer
-        assert (row.out_channels, row.in_channels) == sizes(layer)
-        assert row.parameters == sum(parameter.numel() for parameter in layer.parameters())
-        bits = quantised.get(row.name)
-        assert row.weight_bits == (bits and bits.weight_bits)
-        assert row.activation_bits == (bits and bits.activation_bits)
-        assert row.source in {source.name for source in stack.structure.layers}
-    assert record.removed_blocks == case.real.remove
-    epochs = case.real.recovery.epochs
-    assert (record.recovery.epochs if record.recovery else 0) == epochs
-    assert len(record.recovery.losses if record.recovery else ()) == epochs
+    found = compressed(case)
+    policy, structure = meant(case)
+    assert found.record.policy_id == policy_id(case.policy)
+    check_whole(found, policy, structure)
+    check_layers(found, policy, structure)
     with torch.no_grad():
-        module(*compressed.example)
+        found.module(*found.example)
 
 
-def sizes(layer: nn.Module) -> tuple[int, int]:
-    if isinstance(layer, nn.Conv2d):
-        return layer.out_channels, layer.in_channels
-    assert isinstance(layer, nn.Linear)
-    return layer.out_features, layer.in_features
+@every_case
+@pytest.mark.parametrize("kind", [Storage, OrtCpu], ids=lambda kind: kind.name)
+def test_the_file_answers_as_the_module(case: Case, kind: type[Any], tmp_path: Path) -> None:
+    """To rounding; where inputs are rounded too, a last bit may tip some by a whole step."""
+    target: Target = kind(cache_dir=str(tmp_path))
+    found, data = compressed(case), data_for(case.model)
+    if any(target.capability.refusal(layer) for layer in found.record.layers):
+        assert kind is OrtCpu  # what has no kernel there is stored at least
+        return
+    path = target.lower(found, data, tmp_path / f"m{target.suffix}").path
+    expected = outputs(found.module, data)
+    off = (target.load(path)(*inputs(data)) - expected).abs() / expected.abs().max()
+    if any(layer.activation_bits for layer in found.record.layers):
+        assert off.median() < (1e-5 if kind is Storage else 0.02)
+        assert off.mean() < 0.02
+    else:
+        assert off.max() < 1e-5
