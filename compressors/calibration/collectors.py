@@ -1,7 +1,7 @@
 """Watchers of one layer's inputs, batch by batch: moments, second moments, histograms.
 
-Features are the last dimension of what a linear layer reads and the channels (the second
-dimension) of what a convolution reads. Sums are taken in double precision.
+Features are the last dimension of what a linear layer reads and the channels of what a
+convolution reads, before its positions, with or without a batch. Sums are in double precision.
 """
 
 from __future__ import annotations
@@ -66,17 +66,17 @@ class Histogram:
 
 
 class Moments:
-    """`Inputs`, of features that are the second dimension (of convolutions) or the last."""
+    """`Inputs`, of features that so many dimensions (of positions) come after."""
 
-    def __init__(self, channels_first: bool) -> None:
-        self._channels_first = channels_first
+    def __init__(self, positions: int) -> None:
+        self._positions = positions
         self._sums: Tensor | None = None
         self._extremes: Tensor | None = None
         self._count = 0
 
     def see(self, x: Tensor) -> None:
         """One call's input."""
-        x = x.movedim(1, -1) if self._channels_first else x
+        x = x.movedim(-1 - self._positions, -1)
         rows = x.reshape(-1, x.shape[-1]).double()
         sums = torch.stack(
             [rows.sum(0), rows.abs().sum(0), rows.square().sum(0), (rows == 0).sum(0).double()]
@@ -155,7 +155,7 @@ def columns(layer: nn.Module, x: Tensor) -> Tensor:
     if isinstance(layer, nn.Linear):
         return x.reshape(1, -1, x.shape[-1]).float()
     assert isinstance(layer, (nn.Conv1d, nn.Conv2d))
-    x = _padded(layer, x)
+    x = _padded(layer, x if x.dim() == layer.weight.dim() else x.unsqueeze(0))
     if isinstance(layer, nn.Conv1d):
         x = x.unsqueeze(-2)
     flat = isinstance(layer, nn.Conv1d)

@@ -102,7 +102,7 @@ class Statistics:
     def inputs(self, names: Sequence[str]) -> dict[str, Inputs]:
         """Range, mean, mean magnitude, mean square and share of zeros of every input feature."""
         found = self._collected(
-            "inputs", names, lambda name: collectors.Moments(self._is_map(name))
+            "inputs", names, lambda name: collectors.Moments(self._positions(name))
         )
         return {name: Inputs(**tensors) for name, tensors in found.items()}
 
@@ -146,9 +146,9 @@ class Statistics:
         known = self._derived.get(name)
         return known or _Derived(name, None, self._module(name))
 
-    def _is_map(self, name: str) -> bool:
-        """Whether the input is feature maps, channels before positions."""
-        return not isinstance(self._source(name).reader, nn.Linear)
+    def _positions(self, name: str) -> int:
+        """How many dimensions of the input come after its channels."""
+        return len(getattr(self._source(name).reader, "kernel_size", ()))
 
     def _module(self, name: str) -> nn.Module:
         return self._model.get_submodule(name)

@@ -168,3 +168,24 @@ def test_what_is_not_finite_is_refused_with_layer_and_split(what: str, value: fl
         known = Statistics(seeded(Residual), Calibration(Spoilt(value)), cache)
         with pytest.raises(UserError, match=r"calibration split, layer 'layer2\.0\.conv1' meets"):
             getattr(known, what)(["layer2.0.conv1"])
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), (3, 5, 7)),
+        (nn.Conv1d(3, 4, 3), (3, 6)),
+        (nn.Linear(3, 4), (3,)),
+    ],
+    ids=str,
+)
+def test_a_sample_without_a_batch_counts_as_a_batch_of_one(
+    layer: nn.Module, shape: tuple[int, ...]
+) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+    alone, batch = (Statistics(layer, Calibration(Once(y)), ContentCache()) for y in (x, x[None]))
+    one, other = alone.inputs([""])[""], batch.inputs([""])[""]
+    assert len(one.mean) == 3
+    assert torch.equal(one.mean, other.mean)
+    assert torch.equal(one.square, other.square)
+    torch.testing.assert_close(alone.grams([""])[""], batch.grams([""])[""])
