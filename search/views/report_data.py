@@ -31,6 +31,17 @@ class Card:
 
 
 @dataclass(frozen=True)
+class _Gain:
+    """How a figure stands to the uncompressed model's, above 1 where it is better."""
+
+    ratio: float
+    spread: float
+    same: str
+    better: str
+    worse: str
+
+
+@dataclass(frozen=True)
 class Duel:
     """A uniform baseline, and the mixed policy that beats it in every objective, if one does."""
 
@@ -81,7 +92,7 @@ def _fastest(
 
     def gain(row: TrialRow) -> float:
         found = figures(row)
-        return math.prod(ratio for ratio, _ in _ratios(found, base)) if found else 0.0
+        return math.prod(gain.ratio for gain in _ratios(found, base)) if found else 0.0
 
     kept = [row for row in front.members if keeps(row)]
     best = max(kept, key=gain, default=None)
@@ -100,21 +111,38 @@ def _card(
     return Card(
         trial=row.number,
         promise="No loss on validation" if budget == 0 else f"At most {limit} lost on validation",
-        gains=tuple((times(ratio), what) for ratio, what in _ratios(found, base)),
+        gains=tuple(_in_words(gain) for gain in _ratios(found, base)),
         loss=f"{loss} ({change})" if change else loss,
     )
 
 
-def _ratios(found: Measurement, base: Measurement) -> list[tuple[float, str]]:
+def _ratios(found: Measurement, base: Measurement) -> list[_Gain]:
     """How much faster and smaller."""
     gains = []
     if has(found, "speedup"):
-        gains.append((found["speedup"].value, "faster"))
+        speedup = found["speedup"]
+        gains.append(_Gain(speedup.value, speedup.spread or 0.0, "fast", "faster", "slower"))
     elif has(found, "latency_ms") and has(base, "latency_ms"):
-        gains.append((base["latency_ms"].value / found["latency_ms"].value, "faster"))
+        gains.append(_gain(found["latency_ms"], base["latency_ms"], "fast", "faster", "slower"))
     if has(found, "size_bytes") and has(base, "size_bytes"):
-        gains.append((base["size_bytes"].value / found["size_bytes"].value, "smaller"))
+        gains.append(_gain(found["size_bytes"], base["size_bytes"], "large", "smaller", "larger"))
     return gains
+
+
+def _gain(found: Value, base: Value, *said: str) -> _Gain:
+    ratio = base.value / found.value
+    parts = [(value.spread or 0.0) / value.value for value in (found, base)]
+    return _Gain(ratio, ratio * math.hypot(*parts), *said)
+
+
+def _in_words(gain: _Gain) -> tuple[str, str]:
+    """A figure and what it is; two digits behind the point where one would say 1.0."""
+    if abs(gain.ratio - 1) <= max(gain.spread, 0.005):
+        return times(1.0), f"as {gain.same}"
+    ratio, what = gain.ratio, gain.better
+    if ratio < 1:
+        ratio, what = 1 / ratio, gain.worse
+    return (words(ratio, "ratio") if times(ratio) == times(1.0) else times(ratio)), what
 
 
 def _loss(found: Measurement, base: Measurement, quality: Objective) -> float:

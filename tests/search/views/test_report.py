@@ -45,6 +45,32 @@ def test_headlines_choose_on_validation_and_tell_the_test_figures() -> None:
     assert found[1].promise == "At most 2 points lost on validation"
 
 
+@pytest.mark.parametrize(
+    ("speedup", "spread", "says"),
+    [
+        (0.989, 0.015, ("1.0×", "as fast")),  # noqa: RUF001
+        (0.97, 0.015, ("1.03×", "slower")),  # noqa: RUF001
+        (0.5, 0.015, ("2.0×", "slower")),  # noqa: RUF001
+        (1.03, 0.015, ("1.03×", "faster")),  # noqa: RUF001
+    ],
+)
+def test_a_headline_says_faster_only_beyond_the_spread(
+    speedup: float, spread: float, says: tuple[str, str]
+) -> None:
+    base = VALIDATION.reference
+    assert base is not None
+    small = changed(base, speedup=speedup, size_bytes=base["size_bytes"].value / 8)
+    exported = Measurement(
+        tuple(
+            replace(v, spread=spread if v.metric.name == "speedup" else None) for v in small.values
+        )
+    )
+    member = FRONT.members[0]
+    one = replace(FRONT, members=(member,))
+    (card,) = cards(ROWS, one, Validation({member.policy_id or "": exported}, base))
+    assert card.gains == (says, ("8.0×", "smaller"))  # noqa: RUF001
+
+
 def test_without_any_gain_there_is_no_headline() -> None:
     only = Front(ROWS.trials[:1], None, None, None, ROWS.trials[0])
     assert cards(ROWS, only, Validation()) == []
