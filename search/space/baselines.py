@@ -19,6 +19,12 @@ from search.space.words import NEUTRAL, SIZE
 
 UNCOMPRESSED = "fp32"
 USUAL = "2:4"
+HALVES: dict[KnobKind, tuple[str, str]] = {  # the name of an exact half, and what else is named by
+    "prune": ("half width", "width"),
+    "lowrank": ("half rank", "rank"),
+    "heads": ("half the heads", "heads"),
+    "sparsify": ("half the weights", "zeros"),
+}
 Pick = Callable[[tuple[Choice, ...]], Choice]
 
 
@@ -34,19 +40,20 @@ def baselines(space: Space) -> list[Baseline]:
     """The uniform baselines that the space can express, the uncompressed model first."""
     word = _usual_bits(space)
     bits: dict[KnobKind, Pick] = {"quantize": lambda values: _first_of(values, word)}
-    width = _half(space, "prune")
+    width, width_name = _half(space, "prune"), _half_name(space, "prune")
     gone: dict[KnobKind, Pick] = {"depth": lambda values: True in values}
-    sparse: dict[KnobKind, Pick] = {"sparsify": lambda values: _first_of(values, USUAL)}
-    has_pattern = any(USUAL in knob.values for knob in space.of_kind("sparsify"))
+    sparse: dict[KnobKind, Pick] = {"sparsify": lambda values: _usual_zeros(space, values)}
+    has_pattern = any(_has_usual(space, w) for k in space.of_kind("sparsify") for w in k.values)
+    zeros = (_half_name(space, "sparsify"), _half(space, "sparsify"))
     recipes: list[tuple[str, dict[KnobKind, Pick]]] = [
         (UNCOMPRESSED, {}),
         (_words(word), bits),
-        ("half width", width),
-        (f"half width, {_words(word)}", {**width, **bits}),
+        (width_name, width),
+        (f"{width_name}, {_words(word)}", {**width, **bits}),
         (f"shallow, {_words(word)}", {**gone, **bits}),
-        ("half rank", _half(space, "lowrank")),
-        ("half the heads", _half(space, "heads")),
-        (USUAL, sparse) if has_pattern else ("half the weights", _half(space, "sparsify")),
+        (_half_name(space, "lowrank"), _half(space, "lowrank")),
+        (_half_name(space, "heads"), _half(space, "heads")),
+        (USUAL, sparse) if has_pattern else zeros,
     ]
     able = {knob.kind for knob in space.knobs}
     made = [
@@ -90,6 +97,34 @@ def _half(space: Space, kind: KnobKind) -> dict[KnobKind, Pick]:
         return min((value for value in values if value != NEUTRAL[kind]), key=distance)
 
     return {kind: pick}
+
+
+def _half_name(space: Space, kind: KnobKind) -> str:
+    """What `_half` is: a half where every knob has one, else the words that it picks."""
+    pick, words = _half(space, kind)[kind], space.fixed.words(kind)
+    picked = dict.fromkeys(pick(knob.values) for knob in space.of_kind(kind))
+    half, what = HALVES[kind]
+    if all(getattr(words.step(word), SIZE[kind]) == 0.5 for word in picked):
+        return half
+    return f"{what} {' or '.join(_kept(kind, word) for word in picked)}"
+
+
+def _kept(kind: KnobKind, word: Choice) -> str:
+    """A word with the share that is kept in place of the one removed, as names of widths say."""
+    size, *rest = str(word).split()
+    kept = f"{1 - float(size):g}" if kind in ("prune", "heads") else size
+    return " ".join([kept, *rest])
+
+
+def _usual_zeros(space: Space, values: tuple[Choice, ...]) -> Choice:
+    """The usual pattern, by the plain criterion where there is a choice of it."""
+    usual = [word for word in values if _has_usual(space, word)]
+    return _first_of(usual or values, USUAL)
+
+
+def _has_usual(space: Space, word: Choice) -> bool:
+    step = space.fixed.words("sparsify").step(word)
+    return step is not None and step.pattern == USUAL
 
 
 def _usual_bits(space: Space) -> Choice:

@@ -262,8 +262,8 @@ def test_uniform_baselines_of_the_new_steps() -> None:
     space = transformer(RICH)
     made = {baseline.name: space.policy(baseline.params) for baseline in baselines(space)}
     assert list(made) == [
-        *("fp32", "w8af", "half width", "half width, w8af", "shallow, w8af", "half rank"),
-        *("half the heads", "2:4"),
+        *("fp32", "w8af", "half width", "half width, w8af", "shallow, w8af"),
+        *("rank 0.5 or energy=0.9 aware", "half the heads", "2:4"),
     ]
     assert made["half the heads"].layer("attn").heads == Heads(0.5, repair=True)
     assert {entry.sparsify for entry in made["2:4"].layers} == {Sparsify(pattern="2:4")}
@@ -273,8 +273,30 @@ def test_uniform_baselines_of_the_new_steps() -> None:
     options = replace(NOTHING, sparsify=StepOptions(choices=(0.0, 0.9, 0.6)))
     unstructured = build_space(TRANSFORMER, shares, options)
     half = baselines(unstructured)[1]
-    assert half.name == "half the weights"
+    assert half.name == "zeros 0.6"
     assert {entry.sparsify for entry in unstructured.policy(half.params).layers} == {Sparsify(0.6)}
+
+
+def test_baselines_are_named_for_what_they_are() -> None:
+    def names(**changes: StepOptions) -> list[str]:
+        return [baseline.name for baseline in baselines(transformer(**changes))][1:]
+
+    taylor = {"channels": 0.25, "criterion": "taylor"}
+    assert names(prune=StepOptions(choices=(0.0, taylor))) == ["width 0.75 taylor"]
+    assert names(heads=StepOptions(choices=(0.0, 0.9, {"share": 0.5}))) == ["half the heads"]
+    assert names(heads=StepOptions(choices=(0.0, 0.25))) == ["heads 0.75"]
+    aware = {"energy": 0.9, "aware": True}
+    assert names(lowrank=StepOptions(choices=(1.0, aware))) == ["rank energy=0.9 aware"]
+    assert names(lowrank=StepOptions(include=("mlp.*",), choices=(1.0, 0.5))) == ["half rank"]
+
+
+def test_the_usual_pattern_is_a_baseline_by_any_criterion() -> None:
+    hessian = {"pattern": "2:4", "criterion": "hessian"}
+    space = transformer(sparsify=StepOptions(choices=(0.0, hessian)))
+    made = {baseline.name: space.policy(baseline.params) for baseline in baselines(space)}
+    assert list(made) == ["fp32", "2:4"]
+    found = {entry.sparsify for entry in made["2:4"].layers}
+    assert found == {Sparsify(pattern="2:4", criterion="hessian")}
 
 
 @pytest.mark.parametrize("structure", [MLP, STRUCTURE, TRANSFORMER])
