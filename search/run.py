@@ -50,7 +50,7 @@ def run(settings: Settings, *, dry_run: bool) -> int:
     if dry_run:
         from search.space.table import print_space
 
-        print_space(space, console)
+        print_space(space, console, evaluator.target)
         return 0
     rows = _search(search, settings, console)
     _finish(rows, settings, evaluator, console)

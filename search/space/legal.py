@@ -41,7 +41,7 @@ class Rules:
         layer = self.structure.layer(name)
         offered = self.capability.offered(layer.kind) if layer else ()
         words = (str(precision) for precision in offered)
-        gained = [word for word in words if not self._simulated(name, self.words.step(word))]
+        gained = [word for word in words if not self.simulated(name, word)]
         return list(dict.fromkeys((NEUTRAL["quantize"], *gained)))
 
     def refused(self, name: str, word: Choice) -> Reason:
@@ -69,23 +69,25 @@ class Rules:
         rest = {key: value for key, value in vars(step).items() if key not in ("channels", "share")}
         return (after, *rest.items()) if any(of != kept for of, kept in counts) else None
 
+    def simulated(self, name: str, word: Choice) -> tuple[str, ...]:
+        """The parts of a choice that the target only simulates on a layer."""
+        step, layer = self.words.step(word), self.structure.layer(name)
+        return () if step is None or layer is None else self._simulated(layer, step)
+
+    def _simulated(self, layer: Layer, step: Any) -> tuple[str, ...]:
+        return self.capability.simulated(_as_recorded(layer, step))
+
     def _without_kernel(self, name: str, step: Any) -> Reason:
         layer = self.structure.layer(name)
         if layer is None:
             return None
-        if isinstance(step, Sparsify) and self._simulated(name, step):
+        if isinstance(step, Sparsify) and self._simulated(layer, step):
             return _sparse_reason(self.capability)
         if isinstance(step, Quantize):
             said = self.capability.refusal(_as_recorded(layer, step))
             if said is not None:
                 return f"this target has no kernel for '{name}' {said}"
         return None
-
-    def _simulated(self, name: str, step: Any) -> bool:
-        layer = self.structure.layer(name)
-        if layer is None or step is None:
-            return False
-        return bool(self.capability.simulated(_as_recorded(layer, step)))
 
 
 def _as_recorded(layer: Layer, step: Any) -> LayerRecord:

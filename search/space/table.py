@@ -8,12 +8,22 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from search.space.knobs import Knob
+from evaluation.target import Target
+from search.space.knobs import Knob, KnobKind
+from search.space.legal import Rules
 from search.space.space import Space
 
+_SIMULATED = {
+    "sparsify": "zeros are simulated",
+    "quantize.activations": "activations are simulated, as the kernels compute in float",
+}
 
-def print_space(space: Space, console: Console) -> None:
-    """Every knob with its values and what it holds for, what all policies have, and the size."""
+
+def print_space(space: Space, console: Console, target: Target) -> None:
+    """Every knob with its values and what it holds for, what all policies have, and the size.
+
+    Then which of the choices the target only simulates, if any.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("knob", no_wrap=True)
     table.add_column("values")
@@ -25,6 +35,9 @@ def print_space(space: Space, console: Console) -> None:
     if fixed:
         console.print(fixed, markup=False, highlight=False)
     console.print(size_in_words(space), markup=False, highlight=False)
+    simulated = simulated_in_words(space, target)
+    if simulated:
+        console.print(simulated, markup=False, highlight=False)
 
 
 def size_in_words(space: Space) -> str:
@@ -45,6 +58,21 @@ def fixed_in_words(space: Space) -> str:
         if name not in decided and (name.partition(".")[0] in kinds or "." not in name)
     ]
     return f"every policy: {', '.join(said)}" if said else ""
+
+
+def simulated_in_words(space: Space, target: Target) -> str:
+    """What of the choices the target carries out without any gain; empty where nothing."""
+    found: dict[str, None] = {}
+    kinds: tuple[KnobKind, ...] = ("sparsify", "quantize")
+    for kind in kinds:
+        rules = Rules(space.fixed.words(kind), space.structure, target.capability)
+        for knob in space.of_kind(kind):
+            steps = [s for w in knob.values for n in knob.controls for s in rules.simulated(n, w)]
+            found |= dict.fromkeys(steps)
+    if not found:
+        return ""
+    parts = [_SIMULATED.get(step, step) for step in found]
+    return f"on {target.name}, with no gain there: {'; '.join(parts)}"
 
 
 def _plain(value: Any) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evaluation.target import Precision
+
 Layer = Mapping[str, Any]
 _USUAL = {"weight_function": "symmetric", "granularity": "channel", "rounding": "nearest"}
 
@@ -53,3 +55,26 @@ def heads(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 def simulated(layers: Sequence[Layer]) -> list[str]:
     """The steps that change numbers here and no cost, in order, each once."""
     return list(dict.fromkeys(step for layer in layers for step in layer.get("simulated") or ()))
+
+
+def simulated_parts(layers: Sequence[Layer]) -> str:
+    """Of which layers which parts: `activations of w4a8 and w8a8 layers, zeros of float layers`."""
+    found: dict[str, dict[str, None]] = {}
+    for layer in layers:
+        for step in simulated([layer]):
+            found.setdefault(_part(step, layer), {})[_precision(layer)] = None
+    return ", ".join(f"{part} of {_listed(list(what))} layers" for part, what in found.items())
+
+
+def _part(step: str, layer: Layer) -> str:
+    if step == "sparsify":
+        return f"{layer['pattern']} zeros" if layer.get("pattern") else "zeros"
+    return step.removeprefix("quantize.")
+
+
+def _precision(layer: Layer) -> str:
+    return str(Precision(layer["weight_bits"] or None, layer["activation_bits"] or None))
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

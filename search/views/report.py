@@ -22,6 +22,7 @@ from search.front.front import Front, find, history, told
 from search.front.front_files import Validation, read_validation
 from search.front.next_steps import reproduce
 from search.study.ledger import Objective, StudyRows, TrialRow
+from search.views import record_words
 from search.views.figures import duration, margin, points, times, title, words
 from search.views.plot_data import Mark, Panel, panels, ticks
 from search.views.report_data import cards, departure, duels, failures, has, summary, verdict
@@ -79,6 +80,7 @@ def _texts(
         "columns": [title(metric.name) for metric in metrics],
         "reference": _cells(shown, None, None, metrics) if shown else None,
         "members": [_member(row, front, validation, rows, metrics) for row in front.members],
+        "simulated": _simulated(front),
         "strips": strips(rows, front),
         "verdict": verdict(rows, fought),
         "duels": fought,
@@ -114,6 +116,12 @@ def _member(
         "knee": front.knee is not None and front.knee.number == row.number,
         "feasible": row.feasible,
     }
+
+
+def _simulated(front: Front) -> str:
+    """The parts of the members' policies that the target only simulates; empty where none are."""
+    records = [row.record or {} for row in front.members]
+    return record_words.simulated_parts([x for r in records for x in r.get("layers") or ()])
 
 
 def _cells(

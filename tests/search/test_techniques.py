@@ -321,12 +321,22 @@ def test_the_wide_space_holds_on_int8_kernels(structure: Structure) -> None:
 
 def test_a_dry_run_shows_words_and_what_every_policy_has() -> None:
     console = Console(width=200, file=StringIO())
-    print_space(transformer(RICH), console)
+    print_space(transformer(RICH), console, Storage())
     said = console.file.getvalue()
     assert "0.0, 0.5, 0.25 wanda" in said
     assert "float, w8af, w4 kmeans, w4 group16 gptq, w8 mse" in said
     assert "every policy: heads.repair true, prune.repair true, rounds count=3 epochs=1," in said
     assert "recovery.hints mlp\n" in said  # the scales have a knob
+    assert "simulated" not in said
+
+
+@pytest.mark.parametrize(("choice", "told"), [("w4a8", True), ("w4af", False)])
+def test_a_dry_run_says_what_the_target_only_simulates(choice: str, told: bool) -> None:
+    options = replace(NOTHING, quantize=StepOptions(choices=("float", choice)))
+    console = Console(width=200, file=StringIO())
+    print_space(build_space(MLP, Storage.capability, options), console, Storage())
+    line = "on storage, with no gain there: activations are simulated, as the kernels compute in"
+    assert (line in console.file.getvalue()) == told
 
 
 def test_a_study_keeps_its_choices_as_they_were_written() -> None:

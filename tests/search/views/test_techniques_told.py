@@ -63,6 +63,18 @@ def test_strips_and_report_tell_them(tmp_path: Path) -> None:
     assert "zeros among the weights" in page
     assert "; attn 4 of 8 heads" in page
     assert "--bits-4" in page
+    said = "Simulated on ort_cpu, with no gain there: 2:4 zeros of w4a8 layers, activations of w4a8"
+    assert said in page
+    assert "Simulated on" not in report.write(plain, tmp_path, front.find(plain)).read_text()
+
+
+def test_simulated_parts_are_told_by_precision() -> None:
+    rounded = {"weight_bits": 4, "activation_bits": 8, "simulated": ["quantize.activations"]}
+    zeroed = {**PLAIN, "weight_bits": None, "sparsity": 0.8, "simulated": ["sparsify"]}
+    layers = [rounded, {**rounded, "weight_bits": 8}, PLAIN, zeroed, rounded]
+    said = "activations of w4a8 and w8a8 layers, zeros of float layers"
+    assert record_words.simulated_parts(layers) == said
+    assert record_words.simulated_parts([PLAIN]) == ""
 
 
 def test_a_card_tells_them() -> None:
