@@ -59,8 +59,10 @@ def effective(policy: Policy) -> Policy:
     """The policy without the steps that leave their layers as they are."""
     entries = []
     for entry in policy.layers:
-        idle = [step for step, value in _steps(entry) if does_nothing(step, value)]
-        entries.append(replace(entry, **dict.fromkeys(idle)) if idle else entry)
+        idle: dict[str, Any] = {
+            step: None for step, value in _steps(entry) if does_nothing(step, value)
+        }
+        entries.append(replace(entry, **idle) if idle else entry)
     return replace(policy, layers=tuple(entry for entry in entries if _steps(entry)))
 
 
