@@ -1,8 +1,8 @@
 """The knobs of one kind of step: layers selected and tied, their choices read, checked and cut.
 
 A choice that a layer cannot take is cut from its knob; one that no layer can take is refused with
-the reason. A knob that would have one choice, doing nothing, is left out. Knows steps only by
-their words and rules.
+the reason, and so are choices that none of the layers named for them gains by. A knob that would
+have one choice, doing nothing, is left out. Knows steps only by their words and rules.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ SUFFIX: dict[KnobKind, str] = {
     "sparsify": "zeros",
     "quantize": "bits",
 }
+EVERYWHERE = StepOptions().include
 Values = tuple[Choice, ...]
 
 
@@ -47,6 +48,8 @@ def step_knobs(kind: KnobKind, rules: Rules, options: StepOptions) -> list[Knob]
         for group, asked in groups
     ]
     read.refuse_what_none_can_take()
+    if tuple(options.include) != EVERYWHERE:
+        read.refuse_where_nothing_gains()
     knobs = []
     for group, words in found:
         able = [read.allowed(name, values) for name, values in zip(group, words, strict=True)]
@@ -80,6 +83,21 @@ class _Read:
             refusals = [reason for reason in reasons.values() if reason is not None]
             if len(refusals) == len(reasons):
                 raise UserError(f"{where} cannot hold '{word}': {refusals[0]}.")
+
+    def refuse_where_nothing_gains(self) -> None:
+        """Raise where every choice is cut as no layer that may take it would gain by it."""
+        doing = [(key, names) for key, names in self._reasons.items() if not self._neutral(key[1])]
+        if any(self.allowed(name, [word]) for (_, word), names in doing for name in names):
+            return
+        for (where, word), names in doing:
+            able = next(name for name, reason in names.items() if reason is None)
+            raise UserError(
+                f"{where} cannot hold '{word}': no layer included, such as '{able}', would have "
+                "fewer weights by it; valid: what keeps less, or other layers."
+            )
+
+    def _neutral(self, word: Choice) -> bool:
+        return word == NEUTRAL[self._kind]
 
     def allowed(self, name: str, words: Sequence[Choice]) -> list[Choice]:
         """Those that the layer can take and may gain by."""

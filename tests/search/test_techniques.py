@@ -137,6 +137,21 @@ def test_a_factorisation_that_cannot_gain_is_no_choice() -> None:
     assert "fc/rank" not in space.distributions()  # rank 10 of 16 x 10 is all of it
 
 
+def test_ranks_that_none_of_the_named_layers_gains_by_are_refused() -> None:
+    def named(*choices: Any, include: tuple[str, ...] = ("attn.*",)) -> Space:
+        lowrank = StepOptions(include=include, choices=choices)
+        heads = StepOptions(choices=(0.0, 0.5))
+        return transformer(heads=heads, lowrank=lowrank)
+
+    with pytest.raises(UserError, match=r"lowrank.choices cannot hold '0.5': no layer included"):
+        named(1.0, 0.5)  # 16 of 32 x 32 has as many weights
+    assert of(named(1.0, 0.5, 0.25), "attn.key/rank") == (1.0, 0.25)
+    assert "mlp.up/rank" in named(1.0, 0.5, include=("attn.*", "mlp.*")).distributions()
+    everywhere = named(1.0, 0.99, include=("*",))
+    assert not everywhere.of_kind("lowrank")
+    assert not named(1.0).of_kind("lowrank")
+
+
 def test_choices_that_come_to_the_same_are_one() -> None:
     given = (0.0, 0.5, {"share": 0.51}, {"share": 0.5, "repair": True}, {"share": 0.01})
     space = transformer(heads=StepOptions(choices=given))
