@@ -68,7 +68,7 @@ class Job:
         if isinstance(bias, nn.Parameter):
             _fill(plan.parts[-1], "bias", bias)
         _keep_padding(self.layer, plan.parts)
-        return Factorised(plan.parts, self.method.product)
+        return Factorised(plan.parts, self.method.product, self.layer)
 
 
 @dataclass
@@ -84,13 +84,7 @@ class Grams:
         if name not in self._found:
             missing = {name, *self.wanted} - set(self._found)
             self._found.update(self.statistics.grams(sorted(missing)))
-        gram = self._found[name][0]
-        if not bool(gram.isfinite().all()):
-            raise UserError(
-                f"Layer '{name}' reads values on the calibration split that are not finite, so"
-                " lowrank.aware cannot weigh by them; valid: false, or a model without them."
-            )
-        return gram
+        return self._found[name][0]
 
 
 def job_of(name: str, layer: nn.Module, step: LowRank, cache: ContentCache, grams: Grams) -> Job:

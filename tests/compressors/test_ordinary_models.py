@@ -46,7 +46,7 @@ class Reader(nn.Module):
         self.fc = nn.Linear(8, 8)
 
     def forward(self, x: Tensor) -> Tensor:
-        assert self.fc.weight.shape == (8, 8)
+        assert self.fc.weight.shape == (self.fc.out_features, self.fc.in_features) == (8, 8)
         return self.fc(x.to(self.fc.weight.dtype)) + self.fc.bias
 
 
