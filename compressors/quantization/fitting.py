@@ -45,7 +45,10 @@ def fitted_weight(
     key = digest.of_text(
         "quantize", digest.of_tensor(weight), *_fields(layer, entry), _of(mask), _of(factors)
     )
-    smoothed = weight if factors is None else weight * factors.to(weight.dtype)
+    smoothed = weight
+    if factors is not None:
+        smoothed = computable(weight)
+        smoothed = smoothed * factors.to(smoothed.dtype)
 
     def make() -> Mapping[str, Tensor]:
         if not bool(weight.isfinite().all()):

@@ -52,7 +52,7 @@ def insert(
         for name, entry in asked.items()
         if entry.weights is not None
     }
-    notes = tuple(_untied(model, layers, fits))
+    notes = tuple(_untied(model, asked, layers, fits))
     wrappers: dict[nn.Module, QuantizedLayer] = {}
     for name, entry in asked.items():
         layer, fit = layers[name], fits.get(name)
@@ -81,7 +81,8 @@ def _smoothing(
     for name in names:
         weight = layers[name].weight
         largest = torch.maximum(-inputs[name].low, inputs[name].high)
-        factors[name] = smoothing_factors(weight, largest.to(weight.device), asked[name].smooth)
+        found = smoothing_factors(weight, largest.to(weight.device), asked[name].smooth)
+        factors[name] = found.to(weight.dtype).to(found.dtype)  # weights and inputs by the same
     return factors
 
 
@@ -119,33 +120,35 @@ def _settle(
         original = layer.weight.clone() if correct else original
         layer.weight.copy_(fit.weight)
     if correct:
-        rounded = wrapper.rounded_weight()
-        if wrapper.smoothing is not None:
-            rounded = rounded / wrapper.smoothing.to(rounded.dtype)
-        note = correct_bias(layer, original, rounded, seen.inputs[name].mean)
+        note = correct_bias(layer, original, wrapper.weight, seen.inputs[name].mean)
         if note is not None:
             yield f"{name}: {note}"
 
 
 def _untied(
-    model: nn.Module, layers: Mapping[str, Quantizable], fits: Mapping[str, WeightFit]
+    model: nn.Module,
+    asked: Mapping[str, Quantize],
+    layers: Mapping[str, Quantizable],
+    fits: Mapping[str, WeightFit],
 ) -> Iterator[str]:
-    """Layers whose weight is changed for their own inputs no longer share it."""
-    changed = [name for name, fit in fits.items() if fit.weight is not None]
-    if not changed:
+    """Layers whose weight or bias is changed for their own inputs no longer share it."""
+    rounded = [(name, "weight") for name, fit in fits.items() if fit.weight is not None]
+    corrected = [(name, "bias") for name in fits if asked[name].bias_correction]
+    if not rounded and not corrected:
         return
     holders: dict[Tensor, int] = {}
     for module in model.modules():
         for parameter in module._parameters.values():
             if parameter is not None:
                 holders[parameter] = holders.get(parameter, 0) + 1
-    for name in changed:
-        layer = layers[name]
-        if holders[layer.weight] > 1:
-            holders[layer.weight] -= 1
-            wanted = layer.weight.requires_grad
-            layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=wanted)
-            yield f"{name}: its weight, rounded for its own inputs, is no longer shared"
+    for name, part in (*rounded, *corrected):
+        shared = layers[name]._parameters.get(part)
+        if shared is not None and holders[shared] > 1:
+            holders[shared] -= 1
+            own = nn.Parameter(shared.detach().clone(), requires_grad=shared.requires_grad)
+            setattr(layers[name], part, own)
+            done = "rounded" if part == "weight" else "corrected"
+            yield f"{name}: its {part}, {done} for its own inputs, is no longer shared"
 
 
 def _replace(model: nn.Module, wrappers: Mapping[nn.Module, QuantizedLayer]) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from compressors.modules import keep_calls
 from compressors.policies.steps import Quantize
 from compressors.quantization.input_quantizer import InputQuantizer
-from compressors.quantization.weight_quantizer import WeightQuantizer
+from compressors.quantization.weight_quantizer import WeightQuantizer, computable
 
 KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)
 Quantizable = nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Embedding
@@ -42,8 +42,13 @@ class QuantizedLayer(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The layer's weight in float, for models that read their layers' attributes."""
-        return self.layer.weight
+        """The layer's weight, rounded, for models that read it without calling the layer."""
+        if self.weight_quantizer is None:
+            return self.layer.weight
+        rounded = self.weight_quantizer(self.smoothed_weight())
+        if self.smoothing is not None:
+            rounded = rounded / self.smoothing.to(rounded.dtype)
+        return self._as_held(rounded)
 
     @property
     def bias(self) -> Tensor | None:
@@ -51,15 +56,29 @@ class QuantizedLayer(nn.Module):
         return getattr(self.layer, "bias", None)
 
     def smoothed_weight(self) -> Tensor:
-        """The weight as the quantiser sees it."""
+        """The weight as the quantiser sees it; smoothed, in single precision at least."""
         if self.smoothing is None:
             return self.layer.weight
-        return self.layer.weight * self.smoothing.to(self.layer.weight.dtype)
+        weight = computable(self.layer.weight)
+        return weight * self.smoothing.to(weight.dtype)
 
     def rounded_weight(self) -> Tensor:
         """The weight that the layer computes with."""
         weight = self.smoothed_weight()
-        return weight if self.weight_quantizer is None else self.weight_quantizer(weight)
+        if self.weight_quantizer is not None:
+            weight = self.weight_quantizer(weight)
+        return self._as_held(weight)
+
+    def __getattr__(self, name: str) -> Any:
+        """A plain attribute of the layer, such as `in_features`."""
+        modules = self.__dict__.get("_modules", {})
+        facts = vars(modules["layer"]) if "layer" in modules else {}
+        if name in facts and not name.startswith("_"):
+            return facts[name]
+        return super().__getattr__(name)
+
+    def _as_held(self, weight: Tensor) -> Tensor:
+        return weight.to(self.layer.weight.dtype)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The layer's output from its rounded weight and rounded input."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compressors.policies.steps import Quantize
-from compressors.quantization.layers import strip
+from compressors.quantization import fitting
+from compressors.quantization.layers import describe, strip
+from compressors.quantization.rounding import round_weights
 from tests.compressors.quantization.helpers import group_of, numbers, quantised
 
 
@@ -35,8 +39,7 @@ def test_weights_rounded_otherwise_lie_on_the_grid_and_give_less_error(
         )
         model = quantised(layer, x, entry)
         if kind != "nearest":
-            on_grid = model[0].weight * (1 if model[0].smoothing is None else model[0].smoothing)
-            torch.testing.assert_close(model[0].rounded_weight(), on_grid)
+            torch.testing.assert_close(model[0].rounded_weight(), model[0].smoothed_weight())
         errors[kind] = float((model(x) - layer(x)).detach().square().mean())
     assert errors[rounding] < errors["nearest"]
 
@@ -70,6 +73,25 @@ def test_bias_correction_takes_the_mean_error_out(smooth: float) -> None:
         shift[correct] = float((model(x) - layer(x)).detach().mean(0).abs().max())
     assert shift[False] > 1e-2
     assert shift[True] < 1e-5
+
+
+def test_half_precision_and_smoothing_lose_no_integer_that_was_rounded_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Tensor] = []
+
+    def kept(*args: Any) -> Tensor:
+        made.append(round_weights(*args))
+        return made[0]
+
+    monkeypatch.setattr(fitting, "round_weights", kept)
+    x = (numbers(80, 32) * (numbers(32, seed=2) * 2).exp()).bfloat16()
+    entry = Quantize(8, 8, rounding="gptq", smooth=0.5)
+    model = quantised(nn.Linear(32, 32, dtype=torch.bfloat16), x, entry)
+    facts = describe(model)["0"]
+    assert facts.weight_scales is not None
+    wanted = (made[0] / facts.weight_scales[:, None]).round()
+    assert torch.equal(facts.weight_integers, wanted.to(torch.int8))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

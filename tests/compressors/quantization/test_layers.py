@@ -75,12 +75,34 @@ def test_a_table_is_rounded_row_by_row_and_keeps_its_padding() -> None:
     assert torch.equal(model(x), simulated[x])
     assert all(len(row.unique()) <= 15 for row in simulated)
     model(x).sum().backward()
-    gradient = model[0].weight.grad
+    gradient = model[0].layer.weight.grad
     assert not gradient.is_sparse
     assert bool((gradient[2] == 0).all())
     assert torch.equal(gradient[6], torch.ones(5))
     bounded = quantised(nn.Embedding(7, 5, max_norm=0.5), x, Quantize(8, None))
     assert float(bounded(x).detach().norm(dim=-1).max()) <= 0.501
+
+
+class ReadOutside(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(8, 6)
+        self.fc = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.fc.in_features == self.fc.out_features == self.table.embedding_dim
+        return F.linear(self.fc(self.table(x)), self.table.weight)
+
+
+def test_a_weight_read_outside_of_its_layer_is_the_rounded_one() -> None:
+    x, model = torch.arange(8)[None], ReadOutside()
+    inserted(model, {"table": Quantize(2, None), "fc": Quantize(3, 8, smooth=0.5)}, Given(x))
+    assert torch.equal(model.table.weight, model.table.rounded_weight())
+    assert not torch.equal(model.table.weight, model.table.layer.weight)
+    factors = model.fc.smoothing
+    torch.testing.assert_close(model.fc.weight * factors, model.fc.rounded_weight())
+    model(x).sum().backward()
+    assert float(model.table.layer.weight.grad.abs().sum()) > 0
 
 
 class Twice(nn.Module):
@@ -99,7 +121,7 @@ def test_modules_called_twice_and_weights_in_common() -> None:
     x, model = numbers(30, 6), Twice()
     inserted(model, {"first": Quantize(4, 8), "second": Quantize(8, 4)}, Given(x))
     assert model.first is model.again
-    assert model.first.weight is model.second.weight
+    assert model.first.layer.weight is model.second.layer.weight
     assert sorted(describe(model)) == ["first", "second"]
     model(x).sum().backward()
     assert len(list(model.parameters())) == 3
@@ -116,6 +138,22 @@ def test_a_shared_weight_that_is_rounded_for_its_own_inputs_is_shared_no_longer(
     assert not torch.equal(model.first.weight, before)
 
 
+def test_a_shared_bias_that_is_corrected_is_shared_no_longer() -> None:
+    x, plain = numbers(300, 6) + 2, Twice()
+    plain.second.bias = plain.first.bias
+    model = deepcopy(plain)
+    entry = Quantize(2, None, bias_correction=True)
+    notes = inserted(model, {"first": entry, "second": entry}, Given(x))
+    assert notes == ("first: its bias, corrected for its own inputs, is no longer shared",)
+    strip(model)
+    assert model.first.bias is not model.second.bias
+    assert not torch.equal(model.first.bias, plain.first.bias)
+    assert not torch.equal(model.first.bias, model.second.bias)
+    alone = deepcopy(plain)
+    inserted(alone, {"second": entry}, Given(x))
+    torch.testing.assert_close(model.second.bias, alone.second.bias)
+
+
 def test_masked_weights_stay_zero_though_they_are_trained() -> None:
     x, mask = numbers(40, 16), (numbers(8, 16, seed=4) > 0).float()
     model = nn.Sequential(nn.Linear(16, 8))
@@ -123,7 +161,7 @@ def test_masked_weights_stay_zero_though_they_are_trained() -> None:
         model[0].weight.mul_(mask)
     inserted(model, {"0": Quantize(1, None, function="binary")}, Given(x), {"0": mask})
     with torch.no_grad():
-        model[0].weight.add_(1.0)
+        model[0].layer.weight.add_(1.0)
     assert torch.equal(model[0].rounded_weight() != 0, mask > 0)
     stored = describe(model)["0"].stored
     assert stored is not None

@@ -200,7 +200,7 @@ def test_recalibration_finds_the_ranges_of_the_model_in_training() -> None:
         set_scales(model, mode)  # type: ignore[arg-type]
         trained = deepcopy(model).train()
         with torch.no_grad():
-            trained[0].weight.mul_(3)
+            trained[0].layer.weight.mul_(3)
             trained[0].bias.mul_(3)
         recalibrate(trained, batches)
         assert trained.training
