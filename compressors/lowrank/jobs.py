@@ -68,7 +68,7 @@ class Job:
         if isinstance(bias, nn.Parameter):
             _fill(plan.parts[-1], "bias", bias)
         _keep_padding(self.layer, plan.parts)
-        return Factorised(plan.parts, self.method.product)
+        return Factorised(plan.parts, self.method.product, self.layer)
 
 
 @dataclass
