@@ -158,6 +158,7 @@ FUNCTION_BITS: dict[str, tuple[int, ...]] = {
     "e5m2": (8,),
 }
 AFFINE = ("symmetric", "asymmetric")
+OF_WEIGHTS = ("function", "granularity", "group", "rounding", "bias_correction")  # keys of quantize
 GROUP = 32
 
 
@@ -194,6 +195,12 @@ class Quantize:
         self._check_together()
 
     def _check_together(self) -> None:
+        idle = [] if self.weights is not None else [n for n in OF_WEIGHTS if self._says(n)]
+        if idle:
+            raise PolicyError(
+                f"quantize.{idle[0]} cannot be {getattr(self, idle[0])!r} with float weights; leave"
+                " it out, or give weights bits."
+            )
         if self.group != GROUP and self.granularity != "group":
             raise PolicyError(
                 f"quantize.group is for granularity group, and it is {self.granularity}; leave it"
@@ -206,9 +213,9 @@ class Quantize:
                 f"quantize.weights cannot be {self.weights} with function {self.function}; valid:"
                 f" {choices(valid)} bits, or at {self.weights} bits {choices(able)}."
             )
-        if self.rounding != "nearest" and (self.weights is None or self.function not in AFFINE):
+        if self.rounding != "nearest" and self.function not in AFFINE:
             raise PolicyError(
-                f"quantize.rounding cannot be '{self.rounding}' with {self._weights_in_words()};"
+                f"quantize.rounding cannot be '{self.rounding}' with function {self.function};"
                 " valid: nearest, or weights in bits of a symmetric or asymmetric function."
             )
         if self.dynamic and self.activations is None:
@@ -216,8 +223,9 @@ class Quantize:
         if self.smooth and (self.weights is None or self.activations is None):
             raise PolicyError("quantize.smooth takes weights and activations in bits.")
 
-    def _weights_in_words(self) -> str:
-        return "float weights" if self.weights is None else f"function {self.function}"
+    def _says(self, name: str) -> bool:
+        """Whether a key is at other than its default."""
+        return bool(getattr(self, name) != getattr(Quantize, name))
 
 
 _QUANTIZE_WORDS: tuple[tuple[str, Any], ...] = (

@@ -15,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 
 from compressors.errors import UserError, unknown
 from compressors.policies.policy import STEPS, does_nothing
+from compressors.policies.steps import OF_WEIGHTS
 from evaluation.target import Precision
 from search.space import precision
 from search.space.options import FLOAT, Choice, Given
@@ -69,11 +70,20 @@ class Words:
         """
         if word == NEUTRAL[self.kind]:
             return None
-        return self._build({**(decided or {}), **self._keys(word, f"space.{self.kind}.choices")})
+        keys = self._keys(word, f"space.{self.kind}.choices")
+        open_ = {key: value for key, value in (decided or {}).items() if key not in keys}
+        return Words(self.kind, {**self.defaults, **open_}, self.open)._build(keys)
 
     def _build(self, keys: Mapping[str, Any]) -> Any:
+        return STEPS[self.kind](**self._applying(keys), **keys)
+
+    def _applying(self, keys: Mapping[str, Any]) -> dict[str, Any]:
+        """The defaults of what is not said; those of weights are not for weights in float."""
         floats = dict.fromkeys(BITS) if self.kind == "quantize" else {}
-        return STEPS[self.kind](**{**floats, **self.defaults, **keys})
+        left = {key: value for key, value in {**floats, **self.defaults}.items() if key not in keys}
+        if self.kind == "quantize" and {**left, **keys}["weights"] is None:
+            left = {key: value for key, value in left.items() if key not in OF_WEIGHTS}
+        return left
 
     def _keys(self, given: Given, where: str) -> dict[str, Any]:
         keys: dict[str, Any]

@@ -64,17 +64,22 @@ GRAINS = st.one_of(
 
 @st.composite
 def quantizes(draw: st.DrawFn) -> Quantize:
+    inputs = {
+        "activations": st.none() | st.sampled_from(list(steps.ACTIVATION_BITS)),
+        "ranges": words(steps.Ranges),
+        "dynamic": st.booleans(),
+    }
+    if draw(st.integers(0, 4)) == 0:
+        return draw(legal(Quantize, weights=st.none(), **inputs))
     function = draw(st.sampled_from(sorted(steps.FUNCTION_BITS)))
     return draw(
         legal(
             Quantize,
-            weights=st.none() | st.sampled_from(steps.FUNCTION_BITS[function]),
-            activations=st.none() | st.sampled_from(list(steps.ACTIVATION_BITS)),
-            ranges=words(steps.Ranges),
+            weights=st.sampled_from(steps.FUNCTION_BITS[function]),
+            **inputs,
             function=st.just(function),
             rounding=words(steps.Rounding) if function in steps.AFFINE else st.just("nearest"),
             bias_correction=st.booleans(),
-            dynamic=st.booleans(),
             smooth=st.just(0.0) | SHARES,
             **{key: st.just(value) for key, value in draw(GRAINS).items()},
         )

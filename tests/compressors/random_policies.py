@@ -117,6 +117,8 @@ def _quantize(draw: Draw, layer: Layer, careless: bool) -> Quantize:
     bits = draw(st.sampled_from([*FUNCTION_BITS[function], *([16, None] if careless else [])]))
     reads_numbers = layer.kind != "embedding" or careless
     activations = draw(st.sampled_from([None, 4, 8])) if reads_numbers else None
+    if bits is None and draw(st.booleans()):
+        return Quantize(None, activations)
     rounded = affine and layer.kind in ("linear", "conv1d", "conv2d")
     return Quantize(
         bits,

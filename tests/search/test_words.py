@@ -109,6 +109,14 @@ def test_a_key_that_a_knob_decides_is_said_where_a_choice_says_it() -> None:
     assert words.step("w8a8", {"ranges": "mse"}) == Quantize(8, 8, "mse")
 
 
+def test_defaults_of_weights_are_not_for_weights_in_float() -> None:
+    words = Words("quantize", {"function": "kmeans", "granularity": "tensor"}, open=("rounding",))
+    assert words.canonical({"weights": None, "activations": 8}, WHERE) == "wfa8"
+    assert words.step("wfa8", {"rounding": "nearest"}) == Quantize(None, 8)
+    assert words.step("w4a8") == Quantize(4, 8, function="kmeans", granularity="tensor")
+    assert words.canonical("float", WHERE) == "float"
+
+
 @pytest.mark.parametrize(
     ("kind", "given", "says"),
     [
