@@ -56,7 +56,7 @@ def test_baselines_come_first_and_the_total_is_kept(tmp_path: Path) -> None:
         "half width",
         "half width, int8",
         "shallow, int8",
-        "half rank",
+        "rank 0.5 or 0.25",
     ]
     assert rows.reference == rows.trials[0].measurement
     assert (rows.task, rows.target) == ("tiny", "store")
