@@ -36,16 +36,19 @@ class Calibration:
 
     @torch.no_grad()
     def answers(self, model: nn.Module) -> str:
-        """The digest of what a model makes of a few samples, and of the loss of that.
+        """The digest of what a model makes of a few samples, that differs where code alone does."""
+        with eval_mode(model):
+            few = tuple(arg[:FEW] for arg in self.batches[0].args)
+            outputs = model(*moved(few, device_of(model)))
+        return digest.of_text(*(digest.of_tensor(tensor) for tensor in tensors_in(outputs)))
 
-        It tells models apart that differ in their code alone, and tasks that differ in the loss.
-        """
+    @torch.no_grad()
+    def cost(self, model: nn.Module) -> str:
+        """The digest of the first batch's loss, that differs between tasks of different losses."""
         batch, device = self.batches[0], device_of(model)
         with eval_mode(model):
-            outputs = model(*moved(tuple(arg[:FEW] for arg in batch.args), device))
-        loss = self.loss(outputs, batch.targets[:FEW].to(device))
-        found = [digest.of_tensor(tensor) for tensor in tensors_in(outputs)]
-        return digest.of_text(*found, digest.of_tensor(loss))
+            outputs = model(*moved(batch.args, device))
+        return digest.of_tensor(self.loss(outputs, batch.targets.to(device)))
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Statistics:
         self._calibration = calibration
         self._cache = cache
         self._digest: str | None = None
+        self._gradient_digest: str | None = None
         self._loss: float | None = None
         self._derived: dict[str, _Derived] = {}
 
@@ -86,6 +90,14 @@ class Statistics:
                 self._calibration.answers(self._model),
             )
         return self._digest
+
+    @property
+    def gradient_digest(self) -> str:
+        """What gradients depend on: the loss besides."""
+        if self._gradient_digest is None:
+            cost = self._calibration.cost(self._model)
+            self._gradient_digest = digest.of_text(self.digest, cost)
+        return self._gradient_digest
 
     def derive(
         self, name: str, layer: str, through: nn.Module, reader: nn.Module | None = None
@@ -123,7 +135,7 @@ class Statistics:
 
     def gradients(self, names: Sequence[str]) -> dict[str, Gradients]:
         """The gradients of the layers' weights."""
-        keys = {name: digest.of_text("gradient", name, self.digest) for name in names}
+        keys = {name: digest.of_text("gradient", name, self.gradient_digest) for name in names}
         found = {name: self._cache.get(key) for name, key in keys.items()}
         missing = [name for name, tensors in found.items() if tensors is None]
         if missing:

@@ -108,10 +108,14 @@ def _remembered(
     done: float,
 ) -> Tensors:
     layer, weight = model.get_submodule(name), _weight(model, name)
-    seen = () if step.criterion == "magnitude" else (name, statistics.digest)
+    seen = () if step.criterion == "magnitude" else (name, _seen(step, statistics))
     what = (type(layer).__name__, layer.extra_repr(), step, done, digest.of_tensor(weight))
     key = digest.of_text("sparsify", *what, *seen)
     return cache.remembered(key, lambda: _alone(model, name, step, statistics, done))
+
+
+def _seen(step: Sparsify, statistics: Statistics) -> str:
+    return statistics.gradient_digest if step.criterion == "taylor" else statistics.digest
 
 
 def _alone(
