@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 from torch import Tensor, nn
 
 from compressors.modules import as_layer, channels, layer_kind, tied_parameters
@@ -50,16 +49,18 @@ def check_layers(compressed: CompressedModel, policy: Policy, structure: Structu
         _check_bits(row, module.get_submodule(name), steps.quantize)
         assert isinstance(layer.weight, Tensor)
         if steps.quantize is None or steps.quantize.rounding == "nearest":  # else weights move
-            _check_zeros(row, layer.weight, steps.sparsify, id(layer.weight) in tied)
+            _check_zeros(row, layer.weight, steps.sparsify)
+            whole = policy.rounds.loss_rise is None and id(layer.weight) not in tied
+            _check_share(row, steps.sparsify if whole else None)
         told = (("sparsify", steps.sparsify and row.sparsity), ("quantize", steps.quantize))
         assert row.simulated == tuple(step for step, taken in told if taken)
-    for layer in structure.layers:
-        parts = [row for row in rows.values() if row.source == layer.name]
-        gone = any(layer.name in b.layers for b in structure.blocks if b.name in policy.remove)
+    for source in structure.layers:
+        parts = [row for row in rows.values() if row.source == source.name]
+        gone = any(source.name in b.layers for b in structure.blocks if b.name in policy.remove)
         assert bool(parts) == (not gone)
         if parts:
-            _check_parts(parts, layer)
-            assert len(parts) == 1 or policy.layer(layer.name).lowrank
+            _check_parts(parts, source)
+            assert len(parts) == 1 or policy.layer(source.name).lowrank
 
 
 def _layers(module: nn.Module) -> dict[str, nn.Module]:
@@ -94,7 +95,14 @@ def _check_bits(row: LayerRecord, module: nn.Module, asked: Quantize | None) -> 
     assert 0 <= told.stored.codes.min() <= told.stored.codes.max() < 2**asked.weights
 
 
-def _check_zeros(row: LayerRecord, weight: Tensor, asked: Sparsify | None, tied: bool) -> None:
+def _check_share(row: LayerRecord, asked: Sparsify | None) -> None:
+    if asked is not None and asked.share is not None and asked.scope == "layer":
+        assert row.sparsity == pytest.approx(
+            asked.share, abs=1 / (row.in_channels * row.out_channels)
+        )
+
+
+def _check_zeros(row: LayerRecord, weight: Tensor, asked: Sparsify | None) -> None:
     zeros = int((weight == 0).sum())
     if asked is None:
         assert (row.sparsity, row.pattern) == (0, None)
@@ -102,14 +110,10 @@ def _check_zeros(row: LayerRecord, weight: Tensor, asked: Sparsify | None, tied:
     assert row.sparsity == pytest.approx(zeros / weight.numel())
     whole = asked.kept_of is not None and weight.shape[1] % asked.kept_of[1] == 0
     assert row.pattern == (asked.pattern if whole else None)
-    if asked.kept_of is None:
-        if asked.scope == "layer" and not tied:
-            assert asked.share is not None
-            assert zeros == pytest.approx(asked.share * weight.numel(), abs=1)
-        return
-    kept, of = asked.kept_of
-    inputs = torch.atleast_3d(weight)  # outputs, inputs, the kernel
-    assert all(((part != 0).sum(1) <= kept).all() for part in inputs.split(of, dim=1))
+    if asked.kept_of is not None:
+        kept, of = asked.kept_of
+        windows = weight.split(of, dim=1)  # of inputs
+        assert all(((window != 0).sum(1) <= kept).all() for window in windows)
 
 
 def _check_parts(parts: list[LayerRecord], source: Layer) -> None:

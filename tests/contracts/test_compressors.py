@@ -199,6 +199,8 @@ def test_the_record_tells_the_whole_model(case: Case) -> None:
     assert found.record.policy_id == policy_id(case.policy)
     check_whole(found, policy, structure)
     check_layers(found, policy, structure)
+    bounded = policy.rounds.loss_rise is not None and case.model == "small"
+    assert any("taken back" in note for note in found.record.notes) == bounded
     with torch.no_grad():
         found.module(*found.example)
 
