@@ -16,7 +16,7 @@ from compressors.calibration.cache import ContentCache
 from compressors.calibration.statistics import Calibration, Statistics, mean_loss
 from compressors.data import Data
 from compressors.layout import fast_layout
-from compressors.policies.policy import Recovery
+from compressors.policies.policy import Recovery, Scales
 from compressors.pruning.masks import Masks
 from compressors.pruning.plan import Part
 from compressors.quantization.layers import freeze_scales, recalibrate, set_scales
@@ -73,12 +73,17 @@ class Surroundings:
     ) -> RecoveryRecord:
         """Train in place, masked weights staying zero; random numbers are the settings' own."""
         torch.manual_seed(settings.seed)
+
+        def scale(mode: Scales) -> None:
+            for sentence in set_scales(model, mode):
+                note(sentence)
+
         conditions = Conditions(
             blocks=self.blocks,
             on_step=self.on_step,
             after_step=masks.hold,
             recalibrate=lambda: recalibrate(model, self.calibration.batches),
-            set_scales=lambda mode: set_scales(model, mode),
+            set_scales=scale,
             freeze_scales=lambda: freeze_scales(model),
             checkpoint=checkpoint,
             stamp=stamp,

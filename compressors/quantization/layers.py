@@ -29,13 +29,21 @@ __all__ = [
 ]
 
 
-def set_scales(model: nn.Module, mode: Scales) -> None:
-    """How grids go along with the training that follows; learned scales become parameters."""
-    for wrapper in _wrappers(model).values():
+def set_scales(model: nn.Module, mode: Scales) -> tuple[str, ...]:
+    """How grids go along with the training that follows, and notes on those that do not.
+
+    Learned scales become parameters.
+    """
+    notes = []
+    for name, wrapper in _wrappers(model).items():
         if wrapper.weight_quantizer is not None:
             wrapper.weight_quantizer.set_mode(mode, wrapper.smoothed_weight())
+            if mode == "learned" and wrapper.weight_quantizer.log_step is None:
+                function = wrapper.settings.function
+                notes.append(f"{name}: weights of function {function} keep their scales, unlearned")
         if wrapper.input_quantizer is not None:
             wrapper.input_quantizer.set_mode(mode)
+    return tuple(notes)
 
 
 def freeze_scales(model: nn.Module) -> None:

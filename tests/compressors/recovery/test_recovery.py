@@ -55,6 +55,18 @@ def test_the_weights_that_are_recovered_lie_on_the_grid() -> None:
     assert not torch.equal(wrapper.layer.weight, seeded(Residual).fc.weight)
 
 
+def test_a_format_whose_scales_are_not_learned_is_told() -> None:
+    settings = Recovery(epochs=1, scales="learned")
+    entries = (
+        LayerPolicy("conv1", quantize=Quantize(4, None, function="log")),
+        LayerPolicy("fc", quantize=Quantize(4, 8)),
+    )
+    notes = apply(
+        seeded(Residual), Policy(layers=entries, recovery=settings), Images()
+    ).record.notes
+    assert notes == ("conv1: weights of function log keep their scales, unlearned",)
+
+
 def test_samples_without_ids_train_the_same_way() -> None:
     policy = Policy(recovery=Recovery(epochs=2, weight=1.0))
     with_ids = apply(seeded(Residual), policy, Images(ids=True)).module
