@@ -59,9 +59,7 @@ _NEUTRAL: dict[str, Callable[[Any], Any]] = {
     "heads": lambda step: replace(step, share=0.0),
     "sparsify": lambda step: replace(step, **_ALL_STAY["share" if step.pattern is None else "n:m"]),
     "lowrank": _whole_rank,
-    "quantize": lambda step: replace(
-        step, weights=None, activations=None, rounding="nearest", dynamic=False, smooth=0.0
-    ),
+    "quantize": lambda step: Quantize(None, None, step.ranges),
 }
 
 
