@@ -23,6 +23,8 @@ from compressors.record import AttentionRecord, RecoveryRecord
 from compressors.structures.structure import Structure
 from compressors.surroundings import Surroundings
 
+MOST_PLANS = 16  # kept, one for each set of blocks removed
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -108,7 +110,10 @@ class Cutting:
         if self._heads or self._done > 0:
             return None
         key = (*self._policy.remove, "", *self._opened)
-        known = self._around.plans.setdefault(key, {})
+        plans = self._around.plans
+        if key not in plans and len(plans) >= MOST_PLANS:
+            del plans[next(iter(plans))]  # the oldest
+        known = plans.setdefault(key, {})
         missing = [root for root in self._channels if root not in known]
         if missing:
             known.update(channel_plan(model, self._around.example, missing))
