@@ -24,10 +24,10 @@ from compressors.quantization.layers import strip
 from compressors.record import CompressedModel
 from compressors.stack import Stack
 from compressors.structures.structure import Structure
-from evaluation import quiet
 from evaluation.cache import cache_dir
 from evaluation.costs import macs, parameters
 from evaluation.measurement import MACS, PARAMETERS, SIZE, Measurement, Value
+from evaluation.measuring import quiet
 from evaluation.target import Artifact, Target
 from evaluation.task import Task
 

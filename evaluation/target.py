@@ -6,13 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from compressors.data import Data
 from compressors.errors import choices
 from compressors.record import CompressedModel, LayerKind, LayerRecord
 from evaluation.measurement import Value
 from evaluation.task import Predict
+from evaluation.work import Work
 
 FLOAT_BITS = 32
 DEFAULT_FUNCTION = "symmetric"  # of a quantised layer whose record names none
@@ -109,6 +110,7 @@ class Artifact:
     path: Path
     size_bytes: int
     signature: str
+    work: tuple[Work, ...] = ()  # what it computes, where the target prices by that
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,17 @@ class Timing:
     speedup_spread: float
 
 
+Basis = Literal["measured", "computed", "looked up"]
+
+
 class Target(Protocol):
     """A runtime on a machine."""
 
     name: str
     suffix: str  # of its deployable files, such as .onnx
     capability: Capability
+    tolerance: float  # of an exported output against the simulated one, as a share of its size
+    basis: Basis  # of what `compare` says
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the one deployable file; what the record calls int8 is int8 there."""
@@ -137,10 +144,10 @@ class Target(Protocol):
         ...
 
     def latency(self, artifact: Artifact, reference: Artifact) -> Value:
-        """The latency for the search: measured alone, once a signature, then remembered.
+        """The latency for the search: one number a signature, whoever asks and whenever.
 
-        It is timed in turns with the uncompressed model's file and stated in that file's own
-        remembered time, so that a machine that drifts between trials does not favour any of them.
+        A target that times whole files does so once, alone and in turns with the uncompressed
+        model's file, and states the answer in that file's own remembered time.
         """
         ...
 

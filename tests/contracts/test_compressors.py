@@ -22,7 +22,7 @@ from compressors.record import CompressedModel
 from compressors.stack import Stack
 from compressors.structures.structure import Structure
 from evaluation.target import Target
-from evaluation.targets.ort_cpu import OrtCpu
+from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.targets.storage.storage import Storage
 from tests.contracts.cases import CASES, Case
 from tests.contracts.models import build, data_for, inputs, outputs, same

@@ -14,7 +14,7 @@ from compressors.policies.steps import Quantize
 from compressors.record import CompressedModel
 from compressors.stack import apply
 from evaluation.target import FLOAT, INT8, Artifact, Precision, Target
-from evaluation.targets.ort_cpu import OrtCpu
+from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.targets.storage.storage import Storage
 from tests.evaluation.tiny import LAYERS, TinyTask
 

@@ -13,7 +13,7 @@ from compressors.policies.policy import Policy
 from compressors.record import CompressedModel
 from compressors.stack import Stack
 from evaluation.target import Target
-from evaluation.targets.ort_cpu import OrtCpu
+from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.targets.storage.storage import Storage
 from tests.compressors.architectures import build, data_for
 

@@ -8,7 +8,7 @@ import pytest
 
 from compressors.errors import UserError
 from evaluation.cache import cache_dir, locked, replacing
-from evaluation.targets.latency_cache import Latency, LatencyCache, processor
+from evaluation.measuring.remembered import Latency, LatencyCache, processor
 
 CONDITIONS: dict[str, str | int] = {"processor": "x", "threads": 1}
 

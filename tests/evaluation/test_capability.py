@@ -9,7 +9,7 @@ import pytest
 from compressors.policies.steps import FUNCTION_BITS
 from compressors.record import LayerRecord
 from evaluation.target import FLOAT, INT8, Capability, Precision
-from evaluation.targets.ort_cpu import OrtCpu
+from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.targets.storage.storage import Storage
 
 KERNELS = OrtCpu.capability

@@ -9,9 +9,9 @@ import torch
 
 from compressors.policies.policy import LayerPolicy, Policy, Recovery
 from compressors.policies.steps import LowRank, Prune, Quantize, Sparsify
-from evaluation import quiet
 from evaluation.evaluator import Evaluation, Evaluator
-from evaluation.targets.ort_cpu import OrtCpu
+from evaluation.measuring import quiet
+from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.targets.storage.storage import Storage
 from tests.evaluation.tiny import LAYERS, TinyTask
 

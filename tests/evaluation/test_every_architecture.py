@@ -9,7 +9,7 @@ import torch
 
 from compressors.record import CompressedModel, Record
 from evaluation.target import Target
-from evaluation.targets.ort_cpu import OrtCpu
+from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.targets.storage.storage import Storage
 from tests.compressors.architectures import ARCHITECTURES, build, data_for, example_for
 

@@ -16,8 +16,8 @@ from compressors.policies.policy import LayerPolicy, Policy
 from compressors.policies.steps import LowRank, Quantize
 from compressors.record import CompressedModel
 from compressors.stack import apply
-from evaluation.targets.ort_cpu import OrtCpu
-from evaluation.targets.ort_session import open_file
+from evaluation.targets.ort_cpu.session import open_file
+from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.tasks.resnet import ResNet20
 from tests.evaluation.tiny import LAYERS, TinyTask
 

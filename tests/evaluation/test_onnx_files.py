@@ -15,9 +15,9 @@ from onnx import helper
 from compressors.policies.policy import LayerPolicy, Policy
 from compressors.policies.steps import Quantize
 from compressors.stack import apply
-from evaluation.targets.onnx_export import export
-from evaluation.targets.onnx_graph import Graph, signature, to_model
-from evaluation.targets.ort_cpu import OrtCpu
+from evaluation.lowering.export import export
+from evaluation.lowering.graph import Graph, signature, to_model
+from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.tasks.resnet import ResNet20
 from tests.evaluation.tiny import LAYERS, TinyTask
 

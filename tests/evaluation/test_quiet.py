@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import quiet
+from evaluation.measuring import quiet
 
 WORKER = """
 import sys, time
-from evaluation import quiet
+from evaluation.measuring import quiet
 with quiet.busy():
     print("in", flush=True)
     end = time.monotonic() + 20

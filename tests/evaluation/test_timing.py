@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from evaluation import timing
-from evaluation.timing import Effort, interleaved
+from evaluation.measuring import timing
+from evaluation.measuring.timing import Effort, interleaved
 
 QUICK = Effort(least=21, most=41, seconds=0.2, warm_seconds=0.1)
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from compressors.policies.policy import Policy
 from compressors.stack import apply
-from evaluation.targets.ort_cpu import OrtCpu
-from evaluation.targets.ort_session import open_file
+from evaluation.targets.ort_cpu.session import open_file
+from evaluation.targets.ort_cpu.target import OrtCpu
 from tests.evaluation.test_integer_kernels import (
     INTEGER,
     Given,

@@ -14,8 +14,8 @@ from torch import nn
 
 from compressors.quantization.layers import LayerQuantization
 from compressors.record import CompressedModel, LayerKind
-from evaluation.targets.onnx_graph import Array, Graph
-from evaluation.targets.onnx_lower import float_graph
+from evaluation.lowering.graph import Array, Graph
+from evaluation.lowering.lower import float_graph
 from evaluation.targets.storage.described import coded_weight
 from evaluation.targets.storage.file import Weight
 from evaluation.targets.storage.rounding import Rounding

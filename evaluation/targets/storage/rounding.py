@@ -12,7 +12,7 @@ import numpy as np
 from onnx import NodeProto, helper
 
 from compressors.quantization.layers import LayerQuantization
-from evaluation.targets.onnx_graph import Graph
+from evaluation.lowering.graph import Graph
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # to divide by, where an input is nothing but zeros
 

@@ -15,13 +15,14 @@ from compressors.errors import UserError
 from compressors.policies.steps import ACTIVATION_BITS, FUNCTION_BITS, WEIGHT_BITS
 from compressors.record import CompressedModel
 from evaluation.cache import make_folder, replacing
+from evaluation.lowering.graph import signature, to_model
 from evaluation.measurement import Value
-from evaluation.target import Artifact, Capability, Precision, Timing
-from evaluation.targets.onnx_graph import signature, to_model
-from evaluation.targets.ort_session import Session, open_model
-from evaluation.targets.ort_timing import OrtTiming
+from evaluation.measuring.files import Files
+from evaluation.target import Artifact, Basis, Capability, Precision, Timing
+from evaluation.targets.ort_cpu.session import VERSION
 from evaluation.targets.storage import file
 from evaluation.targets.storage.graph import unpacked
+from evaluation.targets.storage.opener import StorageOpener
 from evaluation.task import Predict
 
 _WEIGHTS = tuple(Precision(bits, None) for bits in (None, *WEIGHT_BITS))
@@ -37,6 +38,8 @@ class Storage:
 
     name = "storage"
     suffix = ".safetensors"
+    tolerance = 0.02
+    basis: Basis = "measured"
     capability = Capability(
         {
             "linear": _EVERY,
@@ -53,7 +56,14 @@ class Storage:
     )
 
     def __init__(self, threads: int = 1, batch: int = 1, cache_dir: str | None = None) -> None:
-        self._timing = OrtTiming.of(self.name, _open, threads, batch, cache_dir)
+        self._files = Files.of(
+            self.name,
+            StorageOpener(threads),
+            runtime=VERSION,
+            threads=threads,
+            batch=batch,
+            cache=cache_dir,
+        )
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the packed file."""
@@ -71,16 +81,12 @@ class Storage:
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the unpacked model."""
-        return self._timing.open_file(path).predict
+        return self._files.load(path)
 
     def latency(self, artifact: Artifact, reference: Artifact) -> Value:
         """That of the unpacked float model, measured alone, once a signature."""
-        return self._timing.latency(artifact, reference)
+        return self._files.latency(artifact, reference)
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
-        return self._timing.compare(reference, candidates)
-
-
-def _open(path: Path, threads: int) -> Session:
-    return open_model(file.read(path).SerializeToString(), path, threads)
+        return self._files.compare(reference, candidates)

@@ -149,8 +149,8 @@ def _cache() -> str:
 
 
 def _noise() -> str:
-    from evaluation import quiet
-    from evaluation.timing import noise
+    from evaluation.measuring import quiet
+    from evaluation.measuring.timing import noise
 
     with quiet.alone():
         spread = noise()

@@ -67,7 +67,7 @@ def test_the_space_suits_the_task() -> None:
 def test_a_user_s_folder_comes_first(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "ort_cpu.yaml").write_text(
-        "name: theirs\n_target_: evaluation.targets.ort_cpu.OrtCpu\nthreads: 3\n"
+        "name: theirs\n_target_: evaluation.targets.ort_cpu.target.OrtCpu\nthreads: 3\n"
     )
     settings = compose([], tmp_path)
     assert settings.target["threads"] == 3

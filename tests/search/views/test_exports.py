@@ -19,7 +19,7 @@ from compressors.policies import policy_yaml
 from compressors.policies.policy import LayerPolicy, Policy, Recovery
 from compressors.policies.steps import LowRank, Quantize
 from evaluation.evaluator import Evaluator
-from evaluation.targets.ort_cpu import OrtCpu
+from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.tasks.digits_mlp import DigitsMLP
 from search.exports import exports
 from search.front import front_files

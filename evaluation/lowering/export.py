@@ -19,9 +19,9 @@ from onnx import NodeProto
 from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
-from evaluation.targets.onnx_batch import follow_batch
-from evaluation.targets.onnx_graph import OPSET, Array, Graph, attributes
-from evaluation.targets.onnx_operators import (
+from evaluation.lowering.batch import follow_batch
+from evaluation.lowering.graph import OPSET, Array, Graph, attributes
+from evaluation.lowering.operators import (
     count_no_padding,
     pool_globally,
     ranks,

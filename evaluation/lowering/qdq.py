@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto, helper
 
-from evaluation.targets.onnx_graph import Graph
-from evaluation.targets.onnx_plan import SAME_SCALE, Plan, QuantizedLayer, Scale
+from evaluation.lowering.graph import Graph
+from evaluation.lowering.plan import SAME_SCALE, Plan, QuantizedLayer, Scale
 
 
 def write(graph: Graph, plan: Plan) -> Graph:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import helper
 
-from evaluation.targets.onnx_graph import Graph
+from evaluation.lowering.graph import Graph
 
 
 def follow_batch(one: Graph, two: Graph) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import NodeProto
 
-from evaluation.targets.onnx_graph import Array, Graph
+from evaluation.lowering.graph import Array, Graph
 
 LEVELS = 255  # unsigned 8 bits
 SAME_SCALE = {"MaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose"}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from onnx import NodeProto, helper
 
-from evaluation.targets.onnx_graph import Graph
+from evaluation.lowering.graph import Graph
 
 LAYERS = {"Conv", "ConvTranspose", "Gemm"}
 

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from compressors.data import Data
 from compressors.quantization.layers import LayerQuantization, describe, strip
 from compressors.record import CompressedModel
-from evaluation.targets.onnx_export import Factors, export
-from evaluation.targets.onnx_graph import Array, Graph, to_model
-from evaluation.targets.onnx_guard import keep_float
-from evaluation.targets.onnx_plan import Plan, QuantizedLayer, Scale, plan, set_glue
-from evaluation.targets.onnx_qdq import write, write_layers_only
-from evaluation.targets.ort_session import Session
+from evaluation.lowering.export import Factors, export
+from evaluation.lowering.graph import Array, Graph, to_model
+from evaluation.lowering.guard import keep_float
+from evaluation.lowering.plan import Plan, QuantizedLayer, Scale, plan, set_glue
+from evaluation.lowering.qdq import write, write_layers_only
+from evaluation.targets.ort_cpu.session import Session
 
 UNTIED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)
 LARGEST_BIAS = 2.0**30  # of a kernel's 32-bit sums, with room for what is added to it

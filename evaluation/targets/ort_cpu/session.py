@@ -7,6 +7,7 @@ default, which is fastest where a model has its cores to itself; with one thread
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from compressors.errors import UserError
+from evaluation.measuring.runner import Array
 
 VERSION: str = ort.__version__
 TYPES = {
@@ -24,6 +26,17 @@ TYPES = {
     "tensor(int32)": np.int32,
     "tensor(bool)": np.bool_,
 }
+
+
+@dataclass(frozen=True)
+class OrtOpener:
+    """Opens ONNX files with so many threads."""
+
+    threads: int
+
+    def __call__(self, path: Path) -> Session:
+        """The session of a file."""
+        return open_file(path, self.threads)
 
 
 class Session:
@@ -54,6 +67,12 @@ class Session:
     def predict(self, *args: Tensor) -> Tensor:
         """The first output, as a torch tensor."""
         return torch.from_numpy(self._session.run(None, self._feed(args))[0])
+
+    def run(self, *args: Array) -> Array:
+        """The first output, as an array."""
+        feed = {value.name: arg for value, arg in zip(self._inputs, args, strict=True)}
+        result: Array = self._session.run(None, feed)[0]
+        return result
 
     def outputs(self, *args: Tensor) -> Mapping[str, Any]:
         """Every output by name, as arrays."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import onnx
 from onnx import helper
 
-from evaluation.targets.onnx_graph import Graph, attributes
+from evaluation.lowering.graph import Graph, attributes
 
 
 def ranks(traced: onnx.ModelProto) -> dict[str, int]:

@@ -14,12 +14,12 @@ from compressors.data import Data
 from compressors.errors import UserError
 from compressors.record import CompressedModel, LayerRecord
 from evaluation.cache import make_folder, replacing
+from evaluation.lowering.graph import signature, to_model
+from evaluation.lowering.lower import lower
 from evaluation.measurement import Value
-from evaluation.target import FLOAT, INT8, Artifact, Capability, Timing
-from evaluation.targets import ort_session
-from evaluation.targets.onnx_graph import signature, to_model
-from evaluation.targets.onnx_lower import lower
-from evaluation.targets.ort_timing import OrtTiming
+from evaluation.measuring.files import Files
+from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Timing
+from evaluation.targets.ort_cpu.session import VERSION, OrtOpener
 from evaluation.task import Predict
 
 
@@ -28,6 +28,8 @@ class OrtCpu:
 
     name = "ort_cpu"
     suffix = ".onnx"
+    tolerance = 0.02
+    basis: Basis = "measured"
     capability = Capability(
         {
             "linear": (FLOAT, INT8),
@@ -40,8 +42,14 @@ class OrtCpu:
     )
 
     def __init__(self, threads: int = 1, batch: int = 1, cache_dir: str | None = None) -> None:
-        self._timing = OrtTiming.of(self.name, ort_session.open_file, threads, batch, cache_dir)
-        self._threads = threads
+        self._files = Files.of(
+            self.name,
+            OrtOpener(threads),
+            runtime=VERSION,
+            threads=threads,
+            batch=batch,
+            cache=cache_dir,
+        )
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the ONNX file."""
@@ -55,15 +63,15 @@ class OrtCpu:
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the file."""
-        return ort_session.open_file(path, self._threads).predict
+        return self._files.load(path)
 
     def latency(self, artifact: Artifact, reference: Artifact) -> Value:
         """Measured alone beside the reference, once a signature, then remembered."""
-        return self._timing.latency(artifact, reference)
+        return self._files.latency(artifact, reference)
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
-        return self._timing.compare(reference, candidates)
+        return self._files.compare(reference, candidates)
 
     def _check(self, layer: LayerRecord) -> None:
         reason = self.capability.refusal(layer)
