@@ -1,0 +1,1 @@
+"""Each built-in target on its own."""
