@@ -7,13 +7,19 @@ kernels here. Zeros are multiplied like any weight. Latencies are what a Python 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import onnx
+from torch import Tensor
 
 from compressors.data import Data
 from compressors.errors import UserError
+from compressors.quantization.layers import LayerQuantization
 from compressors.record import CompressedModel, LayerRecord
 from evaluation.cache import make_folder, replacing
+from evaluation.checking import onnx_layers
+from evaluation.checking.told import LayerTensors
 from evaluation.lowering.graph import signature, to_model
 from evaluation.lowering.lower import lower
 from evaluation.measurement import Value
@@ -29,6 +35,7 @@ class OrtCpu:
     name = "ort_cpu"
     suffix = ".onnx"
     tolerance = 0.02
+    layer_tolerance = 3e-4
     basis: Basis = "measured"
     capability = Capability(
         {
@@ -72,6 +79,12 @@ class OrtCpu:
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
         return self._files.compare(reference, candidates)
+
+    def layer_tensors(
+        self, path: Path, args: tuple[Tensor, ...], described: Mapping[str, LayerQuantization]
+    ) -> list[LayerTensors]:
+        """What the layers of a file read and write."""
+        return onnx_layers.layer_tensors(onnx.load(path), args, described)
 
     def _check(self, layer: LayerRecord) -> None:
         reason = self.capability.refusal(layer)

@@ -7,14 +7,19 @@ activations as operators of its own: its latency is that, and says nothing of in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from torch import Tensor
 
 from compressors.data import Data
 from compressors.errors import UserError
 from compressors.policies.steps import ACTIVATION_BITS, FUNCTION_BITS, WEIGHT_BITS
+from compressors.quantization.layers import LayerQuantization
 from compressors.record import CompressedModel
 from evaluation.cache import make_folder, replacing
+from evaluation.checking import onnx_layers
+from evaluation.checking.told import LayerTensors
 from evaluation.lowering.graph import signature, to_model
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
@@ -39,6 +44,7 @@ class Storage:
     name = "storage"
     suffix = ".safetensors"
     tolerance = 0.02
+    layer_tolerance = 1e-5
     basis: Basis = "measured"
     capability = Capability(
         {
@@ -90,3 +96,9 @@ class Storage:
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
         return self._files.compare(reference, candidates)
+
+    def layer_tensors(
+        self, path: Path, args: tuple[Tensor, ...], described: Mapping[str, LayerQuantization]
+    ) -> list[LayerTensors]:
+        """What the layers of a file, unpacked, read and write."""
+        return onnx_layers.layer_tensors(file.read(path), args, described)
