@@ -88,7 +88,7 @@ def attributes(node: NodeProto) -> dict[str, Any]:
 
 def to_model(graph: Graph) -> onnx.ModelProto:
     """The smallest model of a graph."""
-    nodes = _alive(graph)
+    nodes = alive(graph)
     shared = _shared(graph, nodes)
     names = _names(graph, nodes, shared)
     initializers = [
@@ -107,7 +107,7 @@ def to_model(graph: Graph) -> onnx.ModelProto:
 
 def signature(graph: Graph) -> str:
     """A hash of what a graph's speed depends on: operators, shapes, types, wiring; no weights."""
-    nodes = _alive(graph)
+    nodes = alive(graph)
     known: dict[str, Any] = {i.name: f"in{n}" for n, i in enumerate(graph.inputs)}
     facts: list[Any] = [_type(i) for i in graph.inputs]
     for number, node in enumerate(nodes):
@@ -128,15 +128,15 @@ def _seen(graph: Graph, known: dict[str, Any], name: str) -> Any:
     return [str(value.dtype), value.shape, value.tolist() if small else None]
 
 
-def _alive(graph: Graph) -> list[NodeProto]:
+def alive(graph: Graph) -> list[NodeProto]:
     """The nodes that an output needs, in order of execution."""
     needed = {output.name for output in graph.outputs}
-    alive = []
+    kept = []
     for node in reversed(graph.nodes):
         if needed.intersection(node.output):
-            alive.append(node)
+            kept.append(node)
             needed.update(node.input)
-    return alive[::-1]
+    return kept[::-1]
 
 
 def _shared(graph: Graph, nodes: list[NodeProto]) -> dict[str, str]:

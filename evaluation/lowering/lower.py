@@ -31,11 +31,11 @@ LARGEST_BIAS = 2.0**30  # of a kernel's 32-bit sums, with room for what is added
 def lower(compressed: CompressedModel, data: Data) -> Graph:
     """The deployable graph."""
     graph, factors, described = float_graph(compressed)
-    layers = _layers(graph, described, factors)
+    layers = quantized_layers(graph, described, factors)
     if not layers:
         return graph
     planned = plan(graph, layers)
-    set_glue(planned, _ranges(graph, planned, data))
+    set_glue(planned, ranges(graph, planned, data))
     written = write(graph, planned)
     keep_float(written)
     return written
@@ -80,9 +80,10 @@ def _untie(module: nn.Module) -> None:
             layer.weight = nn.Parameter(layer.weight.detach().clone())
 
 
-def _layers(
+def quantized_layers(
     graph: Graph, described: Mapping[str, LayerQuantization], factors: Factors
 ) -> dict[str, QuantizedLayer]:
+    """The layers with static integers, by the name of their node."""
     # Of a layer that is written as several operators, one that has its bias.
     by_inputs = sorted(graph.nodes, key=lambda node: len(node.input))
     nodes = {node.name: node for node in by_inputs if node.name}
@@ -120,7 +121,7 @@ def _least_scales(graph: Graph, node: NodeProto, source_scale: float) -> Array:
     return np.asarray(np.maximum(bias / (source_scale * LARGEST_BIAS), least))
 
 
-def _ranges(graph: Graph, planned: Plan, data: Data) -> dict[str, tuple[float, float]]:
+def ranges(graph: Graph, planned: Plan, data: Data) -> dict[str, tuple[float, float]]:
     """The least and the largest value of every glue tensor, in the model as it is simulated."""
     if not planned.glue:
         return {}
@@ -130,11 +131,11 @@ def _ranges(graph: Graph, planned: Plan, data: Data) -> dict[str, tuple[float, f
     seen = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in hidden]
     simulated.outputs = [*graph.outputs, *seen]
     session = Session(to_model(simulated).SerializeToString(), threads=1, optimise=False)
-    ranges = dict.fromkeys(planned.glue, (0.0, 0.0))
+    found = dict.fromkeys(planned.glue, (0.0, 0.0))
     for batch in data.batches("calibration"):
         results = session.outputs(*batch.args).values()
         values = dict(zip([*outputs, *hidden], results, strict=True))
-        for name, (low, high) in ranges.items():
+        for name, (low, high) in found.items():
             least, most = float(values[name].min()), float(values[name].max())
-            ranges[name] = (min(low, least), max(high, most))
-    return ranges
+            found[name] = (min(low, least), max(high, most))
+    return found
