@@ -1,13 +1,15 @@
 """Deployable files of one target as this machine runs them: opened, answered, timed, remembered.
 
-Latencies are what a Python caller of the runtime sees, of a file that has the machine to itself.
-Knows nothing of how a runtime opens a file: that is the opener's business.
+All of it happens in another process, under limits, so that a file on which the runtime hangs or
+crashes costs that file alone. Latencies are what a Python caller of the runtime sees there, of a
+file that has the machine to itself. Knows nothing of how a runtime opens a file: that is the
+opener's business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,9 +19,13 @@ from compressors.errors import UserError
 from evaluation.cache import cache_dir
 from evaluation.measurement import LATENCY, Value
 from evaluation.measuring import quiet
+from evaluation.measuring.child import child_of
+from evaluation.measuring.limits import Limits
+from evaluation.measuring.opened import Opened
 from evaluation.measuring.remembered import Latency, LatencyCache, processor
 from evaluation.measuring.runner import Array, Opener
-from evaluation.measuring.timing import interleaved
+from evaluation.measuring.sampling import Effort
+from evaluation.measuring.timing import timings
 from evaluation.target import Artifact, Timing
 from evaluation.task import Predict
 
@@ -31,6 +37,7 @@ class Files:
     opener: Opener
     batch: int
     latencies: LatencyCache
+    limits: Limits = field(default_factory=Limits)
 
     @staticmethod
     def of(
@@ -42,8 +49,14 @@ class Files:
         batch: int,
         cache: str | None,
         knobs: Mapping[str, str | int] | None = None,
+        timeout_s: float = 120,
+        memory_mb: int | None = None,
     ) -> Files:
-        """The files of a target; times are remembered for its runtime's version and its knobs."""
+        """The files of a target; times are remembered for its runtime's version and its knobs.
+
+        To open a file, to answer a batch and to time a file once may take `timeout_s` each, and
+        the process in which that happens `memory_mb`, by default half of the machine's memory.
+        """
         for rule, value in (("target.threads", threads), ("target.batch", batch)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f"{rule} cannot be {value!r}; valid: a whole number from 1.")
@@ -55,14 +68,15 @@ class Files:
             "batch": batch,
             **(knobs or {}),
         }
-        return Files(opener, batch, LatencyCache(cache_dir(cache) / "latency", conditions))
+        latencies = LatencyCache(cache_dir(cache) / "latency", conditions)
+        return Files(opener, batch, latencies, Limits(timeout_s, memory_mb))
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the file: tensors in, the first output as a tensor."""
-        runner = self.opener(path)
+        opened = Opened(self.opener, path, self.limits)
 
         def predict(*args: Tensor) -> Tensor:
-            return torch.from_numpy(runner.run(*(_array(arg) for arg in args)))
+            return torch.from_numpy(opened.run(*(_array(arg) for arg in args)))
 
         return predict
 
@@ -78,13 +92,19 @@ class Files:
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
-        runners = [self.opener(path) for path in (reference, *candidates)]
         with quiet.alone():
-            return interleaved([runner.call(self.batch) for runner in runners])[1:]
+            return self._timings([reference, *candidates])[1:]
+
+    def _timings(self, paths: Sequence[Path]) -> list[Timing]:
+        about = f" timing {', '.join(repr(str(path)) for path in paths)}"
+        limits = self.limits.times(len(paths))
+        child = child_of(self.opener, self.limits)
+        rounds = child.ask("time", paths, self.batch, Effort(), limits=limits, about=about)
+        return timings(rounds)
 
     def _measure(self, artifact: Artifact, reference: Artifact) -> Latency:
         if artifact.signature == reference.signature:
-            timing = interleaved([self.opener(artifact.path).call(self.batch)])[0]
+            timing = self._timings([artifact.path])[0]
             return Latency(timing.median_ms, timing.spread_ms)
         base = self.latency(reference, reference).value
         timing = self.compare(reference.path, [artifact.path])[0]

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped]
-import torch
-from torch import Tensor
 
 from compressors.errors import UserError
 from evaluation.measuring.runner import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VERSION: str = ort.__version__
 TYPES = {
@@ -66,6 +67,8 @@ class Session:
 
     def predict(self, *args: Tensor) -> Tensor:
         """The first output, as a torch tensor."""
+        import torch  # here, as files are opened in a process that has no need of it
+
         return torch.from_numpy(self._session.run(None, self._feed(args))[0])
 
     def run(self, *args: Array) -> Array:
