@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -20,13 +19,12 @@ from compressors.calibration.cache import ContentCache
 from compressors.calibration.generation import generation
 from compressors.data import Split
 from compressors.policies.policy import Policy
-from compressors.quantization.layers import strip
 from compressors.record import CompressedModel
 from compressors.stack import Stack
 from compressors.structures.structure import Structure
 from evaluation.cache import cache_dir
-from evaluation.costs import macs, parameters
-from evaluation.measurement import MACS, PARAMETERS, SIZE, Measurement, Value
+from evaluation.costs.listing import costs_of
+from evaluation.measurement import Measurement, Value
 from evaluation.measuring import quiet
 from evaluation.target import Artifact, Target
 from evaluation.task import Task
@@ -87,12 +85,18 @@ class Evaluator:
             step()
             artifact = self.target.lower(compressed, self.task, artifact_path)
             reference = self.reference(artifact_path.parent)
-            values = (quality, *self._costs(compressed, artifact, reference))
+            latency = self.target.latency(artifact, reference)
+            values = (quality, latency, *costs_of(compressed, artifact, self.target))
         record = self._record(compressed)
         del compressed
         gc.collect()  # graphs of a trial hold each other, and the next one needs the room
         seconds = perf_counter() - start
         return Evaluation(Measurement(values), record, artifact.path, seconds, 1.0)
+
+    def compressed(self, policy: Policy) -> CompressedModel:
+        """A policy's model, as simulated."""
+        with quiet.busy():
+            return self._stack.apply(policy, on_step=quiet.pause_point)
 
     def reference(self, folder: Path) -> Artifact:
         """The uncompressed model's file in a folder, against which every timing there is held."""
@@ -119,15 +123,3 @@ class Evaluator:
         module = compressed.module.eval()
         with torch.no_grad():
             return self.task.quality(module, "validation")
-
-    def _costs(
-        self, compressed: CompressedModel, artifact: Artifact, reference: Artifact
-    ) -> tuple[Value, ...]:
-        plain = deepcopy(compressed.module)
-        strip(plain)
-        return (
-            self.target.latency(artifact, reference),
-            Value(SIZE, float(artifact.size_bytes)),
-            Value(PARAMETERS, float(parameters(plain))),
-            Value(MACS, float(macs(plain, compressed.example))),
-        )

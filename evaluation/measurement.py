@@ -34,7 +34,11 @@ LATENCY = Metric("latency_ms", "ms", "minimize")
 SIZE = Metric("size_bytes", "bytes", "minimize")
 PARAMETERS = Metric("parameters", "count", "minimize")
 MACS = Metric("macs", "count", "minimize")
-COSTS = (LATENCY, SIZE, PARAMETERS, MACS)
+BIT_OPERATIONS = Metric("bit_operations", "count", "minimize")
+ACTIVATIONS = Metric("activation_bytes", "bytes", "minimize")  # the most held at once
+ENERGY = Metric("energy_uj", "uJ", "minimize")  # of one sample, by a model
+COSTS = (LATENCY, SIZE, PARAMETERS, MACS, BIT_OPERATIONS, ACTIVATIONS, ENERGY)
+MEASURED_ENERGY = Metric("measured_energy_mj", "mJ", "minimize")  # of one sample, by counters
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from compressors.data import Data
 from compressors.errors import choices
+from compressors.policies.steps import FUNCTION_BITS
 from compressors.record import CompressedModel, LayerKind, LayerRecord
 from evaluation.measurement import Value
 from evaluation.task import Predict
@@ -33,6 +34,16 @@ class Precision:
 
 FLOAT = Precision(None, None)
 INT8 = Precision(8, 8)
+STORED = "quantize.weights"  # of a layer whose weights' bits save bytes and no time
+
+
+@dataclass(frozen=True)
+class Formats:
+    """How the weights of one precision may be written."""
+
+    functions: tuple[str, ...] = (DEFAULT_FUNCTION,)
+    granularities: tuple[str, ...] = (DEFAULT_GRANULARITY, "tensor")
+    groups: tuple[int, ...] = ()  # sizes; none: any
 
 
 @dataclass(frozen=True)
@@ -49,36 +60,59 @@ class Capability:
         default_factory=lambda: {DEFAULT_FUNCTION: (8,)}
     )
     granularities: tuple[str, ...] = (DEFAULT_GRANULARITY, "tensor")
-    dynamic: bool = False  # activations whose ranges are found on every input
+    dynamic: bool | tuple[LayerKind, ...] = False  # kinds whose ranges may be found on every input
     patterns: tuple[str, ...] = ()  # n:m of sparse weights with a kernel that gains by them
+    skips_zeros: bool = False  # any zero weight is left out of the computation
     mask_bits: float | None = None  # a weight, to leave zeros out of the file; None: it cannot
     integer_activations: bool = True  # whether rounded activations are computed as integers
+    # Kernels that take other weights than `functions` and `granularities` say, by what they are.
+    formats: Mapping[tuple[LayerKind, Precision], Formats] = field(default_factory=dict)
+    # Widths for which there is no kernel: fewer bytes in the file, computed as wider ones.
+    stored: Mapping[LayerKind, tuple[Precision, ...]] = field(default_factory=dict)
+    storage_only: bool = False  # whether those are taken
 
     def offered(self, kind: LayerKind, function: str = DEFAULT_FUNCTION) -> tuple[Precision, ...]:
         """The precisions of a kind with the weights in one number format, or in float."""
-        widths = (None, *self.functions.get(function, ()))
-        return tuple(p for p in self.precisions.get(kind, ()) if p.weights in widths)
+        return tuple(p for p in self._valid(kind) if function in self._functions(kind, p))
 
     def refusal(self, layer: LayerRecord) -> str | None:
         """What the target cannot carry out of a layer, with the valid choices; None: nothing."""
-        valid = self.precisions.get(layer.kind, ())
+        valid = self._valid(layer.kind)
         asked = Precision(layer.weight_bits, layer.activation_bits)
         if asked not in valid:
-            return f"as {asked}; valid for {layer.kind}: {choices(valid) or 'nothing'}"
-        if layer.dynamic and not self.dynamic:
+            known = asked in self.stored.get(layer.kind, ())
+            advice = "; target.storage_only=true would store it so" if known else ""
+            return f"as {asked}; valid for {layer.kind}: {choices(valid) or 'nothing'}{advice}"
+        if layer.dynamic and not (self.dynamic is True or layer.kind in (self.dynamic or ())):
             return "with dynamic activations; valid: dynamic false"
-        return None if layer.weight_bits is None else self._weight_refusal(layer, layer.weight_bits)
+        return None if layer.weight_bits is None else self._weight_refusal(layer, asked)
 
-    def _weight_refusal(self, layer: LayerRecord, bits: int) -> str | None:
+    def _valid(self, kind: LayerKind) -> tuple[Precision, ...]:
+        stored = self.stored.get(kind, ()) if self.storage_only else ()
+        return (*self.precisions.get(kind, ()), *stored)
+
+    def _functions(self, kind: LayerKind, precision: Precision) -> tuple[str, ...]:
+        """The number formats of weights of a precision; any, of weights in float."""
+        if precision.weights is None:
+            return tuple(FUNCTION_BITS)
+        known = self.formats.get((kind, precision))
+        if known is not None:
+            return known.functions
+        return tuple(name for name, bits in self.functions.items() if precision.weights in bits)
+
+    def _weight_refusal(self, layer: LayerRecord, asked: Precision) -> str | None:
         function = layer.weight_function or DEFAULT_FUNCTION
-        if bits not in self.functions.get(function, ()):
-            able = [name for name, widths in self.functions.items() if bits in widths]
-            return (
-                f"with function {function} at {bits} bits; valid there: {choices(able) or 'none'}"
-            )
+        able = self._functions(layer.kind, asked)
+        if function not in able:
+            valid = choices(able) or "none"
+            return f"with function {function} at {asked.weights} bits; valid there: {valid}"
+        known = self.formats.get((layer.kind, asked), Formats((), self.granularities))
         granularity = layer.granularity or DEFAULT_GRANULARITY
-        if re.sub(r"\d+$", "", granularity) not in self.granularities:
-            return f"with granularity {granularity}; valid: {choices(self.granularities)}"
+        kind, size = re.fullmatch(r"(\D+)(\d*)", granularity).groups()  # type: ignore[union-attr]
+        if kind not in known.granularities:
+            return f"with granularity {granularity}; valid: {choices(known.granularities)}"
+        if size and known.groups and int(size) not in known.groups:
+            return f"with groups of {size}; valid: {choices(known.groups)}"
         return None
 
     def simulated(self, layer: LayerRecord) -> tuple[str, ...]:
@@ -88,15 +122,28 @@ class Capability:
             steps.append("sparsify")
         if layer.activation_bits is not None and not self.integer_activations:
             steps.append("quantize.activations")
+        if Precision(layer.weight_bits, layer.activation_bits) in self.stored.get(layer.kind, ()):
+            steps.append(STORED)
         return tuple(steps)
 
+    def skipped(self, layer: LayerRecord) -> float:
+        """The share of a layer's weights that its kernel does not multiply, as they are zero."""
+        if self.skips_zeros:
+            return max(layer.sparsity, _zeros(layer.pattern))
+        return _zeros(layer.pattern) if layer.pattern in self.patterns else 0.0
+
     def _gains_by_zeros(self, layer: LayerRecord) -> bool:
-        if layer.pattern in self.patterns:
+        if self.skipped(layer) > 0:
             return True
-        kept, of = (int(part) for part in (layer.pattern or "1:1").split(":"))
-        zeros = max(layer.sparsity, 1 - kept / of)
+        zeros = max(layer.sparsity, _zeros(layer.pattern))
         bits = layer.weight_bits or FLOAT_BITS
         return self.mask_bits is not None and zeros * bits > self.mask_bits
+
+
+def _zeros(pattern: str | None) -> float:
+    """The share of zeros in weights of a pattern n:m."""
+    kept, of = (int(part) for part in (pattern or "1:1").split(":"))
+    return 1 - kept / of
 
 
 @dataclass(frozen=True)
@@ -153,4 +200,13 @@ class Target(Protocol):
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """Time files alone on the machine, interleaved with the reference and with each other."""
+        ...
+
+
+@runtime_checkable
+class PricesEnergy(Protocol):
+    """A target with an energy model of its own, in place of the one for any machine."""
+
+    def energy(self, artifact: Artifact) -> Value:
+        """The modelled energy of one sample."""
         ...

@@ -57,6 +57,9 @@ class Constraints:
     size_bytes: float | None = None
     parameters: float | None = None
     macs: float | None = None
+    bit_operations: float | None = None
+    activation_bytes: float | None = None
+    energy_uj: float | None = None
 
     def __post_init__(self) -> None:
         for name, bound in self.given().items():

@@ -17,6 +17,9 @@ _TITLES = {
     "size_bytes": "file size",
     "parameters": "parameters",
     "macs": "MACs",
+    "activation_bytes": "activation memory",
+    "energy_uj": "modelled energy",
+    "measured_energy_mj": "measured energy",
     "speedup": "speed-up",
 }
 

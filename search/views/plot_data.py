@@ -16,7 +16,7 @@ from search.front.front_files import Validation
 from search.study.ledger import Objective, StudyRows, TrialRow
 from search.views.figures import times, trimmed, words
 
-LOGARITHMIC = ("ms", "bytes", "count", "mJ", "J")
+LOGARITHMIC = ("ms", "bytes", "count", "uJ", "mJ", "J")
 MOST = 3  # panels
 NEAR = 0.1  # how far from the uncompressed quality, where that is a fraction, a picture looks
 # Ticks a power of ten, for axes that span at least so many times their beginning.

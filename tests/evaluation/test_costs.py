@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from evaluation.costs import macs, parameters
+from evaluation.costs.counting import macs, parameters
 from evaluation.tasks.resnet import ResNet20
 
 

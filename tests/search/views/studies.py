@@ -99,6 +99,9 @@ def measure(policy: Policy, rng: random.Random) -> Measurement:
         "size_bytes": size,
         "parameters": done["parameters"],
         "macs": done["parameters"] * 150,
+        "bit_operations": bits * 150 * 32,
+        "activation_bytes": 196_608,
+        "energy_uj": bits * 3e-5,
     }
     return Measurement(
         tuple(Value(m, float(values[m.name]), spread.get(m.name)) for m in (ERROR, *COSTS))
