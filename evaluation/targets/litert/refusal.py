@@ -1,0 +1,18 @@
+"""What LiteRT has no operator for, told in one sentence."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from onnx import NodeProto
+
+from compressors.errors import UserError
+
+
+def refuse(node: NodeProto, reason: str = "") -> NoReturn:
+    """The operator, where it is, and what of it cannot be written."""
+    where = f" of '{node.name}'" if node.name else ""
+    raise UserError(
+        f"litert cannot write the operator {node.op_type}{where}{' ' * bool(reason)}{reason};"
+        " another target may."
+    )

@@ -1,0 +1,93 @@
+"""LiteRT on this machine's CPU: float, and 8-bit integer Linear, Conv1d and Conv2d.
+
+The file is written from the graph with the simulation's own integers, shifted to signed ones; what
+an integer layer writes is 8 bits too. XNNPACK's kernels run it. Latencies are what a Python caller
+of the interpreter sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from compressors.data import Data
+from compressors.errors import UserError
+from compressors.record import CompressedModel, LayerRecord
+from evaluation.cache import make_folder, replacing
+from evaluation.measurement import Value
+from evaluation.measuring.files import Files
+from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Timing
+from evaluation.task import Predict
+
+PACKAGE = "ai-edge-litert"
+
+
+class LiteRt:
+    """The LiteRT interpreter with so many threads, timed at one batch size."""
+
+    name = "litert"
+    suffix = ".tflite"
+    tolerance = 0.05
+    basis: Basis = "measured"
+    capability = Capability(
+        {
+            "linear": (FLOAT, INT8),
+            "conv2d": (FLOAT, INT8),
+            "conv1d": (FLOAT, INT8),
+            "conv_transpose2d": (FLOAT,),
+            "embedding": (FLOAT,),
+        },
+        channel_multiple=8,
+    )
+
+    def __init__(self, threads: int = 1, batch: int = 1, cache_dir: str | None = None) -> None:
+        version = _version()
+        from evaluation.targets.litert.opener import LiteRtOpener
+
+        self._files = Files.of(
+            self.name,
+            LiteRtOpener(threads),
+            runtime=version,
+            threads=threads,
+            batch=batch,
+            cache=cache_dir,
+        )
+
+    def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
+        """Write the .tflite file."""
+        from evaluation.targets.litert.lower import lower
+
+        for layer in compressed.record.layers:
+            self._check(layer)
+        content, signature = lower(compressed, data)
+        make_folder(path.parent)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+        return Artifact(path, path.stat().st_size, signature)
+
+    def load(self, path: Path) -> Predict:
+        """A callable that runs the file."""
+        return self._files.load(path)
+
+    def latency(self, artifact: Artifact, reference: Artifact) -> Value:
+        """Measured alone beside the reference, once a signature, then remembered."""
+        return self._files.latency(artifact, reference)
+
+    def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
+        """One timing a candidate, in their order, interleaved with the reference."""
+        return self._files.compare(reference, candidates)
+
+    def _check(self, layer: LayerRecord) -> None:
+        reason = self.capability.refusal(layer)
+        if reason:
+            raise UserError(f"{self.name} has no kernel for layer '{layer.name}' {reason}.")
+
+
+def _version() -> str:
+    try:
+        return metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError as error:
+        raise UserError(
+            "The target litert needs a package that is not installed: pip install 'paredown[litert]'."
+        ) from error
