@@ -55,14 +55,16 @@ def verify(
     folder: Path,
     evaluator: Callable[[], Evaluates],
     tolerance: float = TOLERANCE,
+    export: Path | None = None,
 ) -> list[Check]:
-    """A check for every record of every exported file; those that fail have not `passed`."""
+    """A check for every record of every exported file, or of one export's folder alone.
+
+    Those that fail have not `passed`.
+    """
     if not tolerance >= 0:
         raise UserError(f"tolerance cannot be {tolerance}; valid: a number from 0.")
-    content = front_files.read_of(folder, rows.uid)
-    exports = sorted((folder / FOLDER).glob(f"*/{METRICS}"))
-    with front_files.readable(folder):
-        members = [m for m in content["members"] if m["exported"]] if content else []
+    members = [] if export else _members(rows, folder)
+    exports = [export / METRICS] if export else sorted((folder / FOLDER).glob(f"*/{METRICS}"))
     if not members and not exports:
         raise UserError(
             f"{folder} holds no exported figures to verify; write them: paredown front {folder}."
@@ -70,6 +72,18 @@ def verify(
     built = evaluator()
     checks = [c for m in members for c in _member(m, rows, folder, built, tolerance)]
     return checks + [c for path in exports for c in _export(path, built, tolerance)]
+
+
+def exported_members(rows: StudyRows, folder: Path) -> list[int]:
+    """The trials of the front's members whose files were measured."""
+    with front_files.readable(folder):
+        return [int(member["trial"]) for member in _members(rows, folder)]
+
+
+def _members(rows: StudyRows, folder: Path) -> list[Mapping[str, Any]]:
+    content = front_files.read_of(folder, rows.uid)
+    with front_files.readable(folder):
+        return [m for m in content["members"] if m["exported"]] if content else []
 
 
 def _member(

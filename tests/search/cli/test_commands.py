@@ -62,6 +62,19 @@ def test_export_then_verify_then_a_file_that_breaks_its_promise(
     assert main(["verify", "outputs/smoke"]) == 1
     assert "DEPARTS" in capsys.readouterr().out
     assert main(["verify", "smoke", "--tolerance", "0.2"]) == 0
+    assert main(["verify", str(exported)]) == 1
+
+
+def test_verify_looks_into_the_layers_of_files(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export"]) == 0
+    (exported,) = (here / "outputs" / "smoke" / "export").iterdir()
+    assert main(["verify", "--layers"]) == 0
+    assert "All 3 files are as simulated" in capsys.readouterr().out
+    shutil.copy(here / "outputs" / "smoke" / "trials" / "0.onnx", exported / "model.onnx")
+    assert main(["verify", str(exported), "--layers"]) == 1
+    assert "departs from its simulation; by layer: fc" in capsys.readouterr().out
 
 
 def test_apply_builds_the_same_model_from_the_policy_alone(here: Path) -> None:

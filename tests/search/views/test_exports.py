@@ -22,6 +22,7 @@ from evaluation.evaluator import Evaluator
 from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.tasks.digits_mlp import DigitsMLP
 from search.exports import exports
+from search.exports.lowering import check_lowering
 from search.front import front_files
 from search.front.finish import finish
 from search.front.front import find
@@ -329,3 +330,25 @@ def test_a_place_below_a_file_cannot_be_written(done: Done, tmp_path: Path) -> N
     policy.write_text(done.rows.trials[1].policy)
     with pytest.raises(UserError, match=r"Cannot write .*sub: Not a directory"):
         exports.apply_policy(policy, policy / "sub", done.evaluator)
+
+
+def test_files_are_what_their_policies_simulate(done: Done) -> None:
+    done.finish()
+    checks = check_lowering(done.rows, done.folder, done.evaluator)
+    members = {done.folder / row.artifact for row in find(done.rows).members}
+    assert {check.file for check in checks} == members
+    assert all(check.passed and check.layers for check in checks)
+
+
+def test_the_layer_that_was_changed_in_an_export_is_named(done: Done) -> None:
+    out = exports.export(done.rows, done.folder, 1, done.evaluator)
+    model = onnx.load(out / "model.onnx")
+    node = next(n for n in model.graph.node if n.name == "fc2")
+    pair = next(n for n in model.graph.node if n.output[0] == node.input[1])
+    scales = next(i for i in model.graph.initializer if i.name == pair.input[1])
+    doubled = numpy_helper.to_array(scales) * np.float32(2)
+    scales.CopyFrom(numpy_helper.from_array(doubled, scales.name))
+    onnx.save(model, out / "model.onnx")
+    (check,) = check_lowering(done.rows, done.folder, done.evaluator, out)
+    assert check.departing == ("fc2",)
+    assert not check.passed
