@@ -31,6 +31,7 @@ class LayerRecord:
     granularity: str | None = None  # channel, tensor, or group of so many: group32
     rounding: str | None = None
     dynamic: bool = False  # activations' ranges are found on every input
+    signed: bool = False  # 0 is the middle of activations' grid
     compute_bits: int | None = None  # of the integer kernel it is meant for; None: float
     sparsity: float = 0.0  # share of weights that are zero because they were set so
     pattern: str | None = None  # n:m

@@ -114,7 +114,11 @@ def _layer_record(module: nn.Module, name: str, source: Layer, done: Done) -> La
 
 def _quantised(settings: Quantize) -> dict[str, Any]:
     """The fields of a record that tell how a layer is quantised."""
-    found: dict[str, Any] = {"activation_bits": settings.activations, "dynamic": settings.dynamic}
+    found: dict[str, Any] = {
+        "activation_bits": settings.activations,
+        "dynamic": settings.dynamic,
+        "signed": settings.signed,
+    }
     if settings.weights is None:
         return found
     size = str(settings.group) if settings.granularity == "group" else ""

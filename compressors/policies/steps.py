@@ -158,6 +158,7 @@ FUNCTION_BITS: dict[str, tuple[int, ...]] = {
     "e5m2": (8,),
 }
 AFFINE = ("symmetric", "asymmetric")
+OF_INPUTS = ("dynamic", "signed")
 OF_WEIGHTS = ("function", "granularity", "group", "rounding", "bias_correction")  # keys of quantize
 GROUP = 32
 
@@ -168,7 +169,8 @@ class Quantize:
 
     Weights alone: stored in so many bits, computed in float. Both: computed in integers where the
     function is affine. `function` is the weights' number format; activations are affine, a tensor
-    as a whole, their ranges fixed beforehand or, with `dynamic`, found on every input.
+    as a whole, their ranges fixed beforehand or, with `dynamic`, found on every input; `signed`
+    ones have a grid of which 0 is the middle, as kernels without zero points need.
     """
 
     weights: int | None
@@ -180,6 +182,7 @@ class Quantize:
     rounding: Rounding = "nearest"
     bias_correction: bool = False
     dynamic: bool = False
+    signed: bool = False
     smooth: float = 0.0  # how far inputs' outliers move into the weights (SmoothQuant's alpha)
 
     def __post_init__(self) -> None:
@@ -190,6 +193,7 @@ class Quantize:
         values.whole("quantize.group", self.group, 2)
         values.flag("quantize.bias_correction", self.bias_correction)
         values.flag("quantize.dynamic", self.dynamic)
+        values.flag("quantize.signed", self.signed)
         smooth = values.share("quantize.smooth", self.smooth, zero=True, one=False)
         values.put(self, "smooth", smooth)
         self._check_together()
@@ -220,6 +224,8 @@ class Quantize:
             )
         if self.dynamic and self.activations is None:
             raise PolicyError("quantize.dynamic cannot be true with float activations.")
+        if self.signed and (self.activations is None or self.dynamic):
+            raise PolicyError("quantize.signed takes activations in bits, and is not for dynamic.")
         if self.smooth and (self.weights is None or self.activations is None):
             raise PolicyError("quantize.smooth takes weights and activations in bits.")
 

@@ -1,5 +1,7 @@
 """A layer's input on its grid: the tensor as a whole, unsigned, with a zero point; 0.0 is exact.
 
+A signed grid is one whose zero point is fixed in the middle: -128 to 127 of 8 bits.
+
 The range is fixed beforehand, learned in training, or (`dynamic`) that of every input itself, as
 ONNX's DynamicQuantizeLinear finds it. Knows nothing of how a fixed range was chosen.
 """
@@ -40,11 +42,14 @@ class InputQuantizer(nn.Module):
     scale: Tensor
     zero_point: Tensor
 
-    def __init__(self, bits: int, device: torch.device, *, dynamic: bool = False) -> None:
+    def __init__(
+        self, bits: int, device: torch.device, *, dynamic: bool = False, signed: bool = False
+    ) -> None:
         super().__init__()
         self.bits = bits
         self.highest: int = 2**bits - 1
         self.dynamic = dynamic
+        self.signed = signed
         self.mode: Scales = "fixed"
         self.log_step: nn.Parameter | None = None
         self.observer: Observer | None = None
@@ -60,6 +65,11 @@ class InputQuantizer(nn.Module):
                 " gives finite numbers there."
             )
         low, high = min(low, 0.0), max(high, 0.0)
+        if self.signed:
+            middle = 2 ** (self.bits - 1)
+            self.scale.fill_(max(-low, high) / (middle - 1)).clamp_(min=SMALLEST_SCALE)
+            self.zero_point.fill_(middle)
+            return
         self.scale.fill_(max((high - low) / self.highest, SMALLEST_SCALE))
         zero_point = round(-low / float(self.scale))
         self.zero_point.fill_(min(max(zero_point, 0), self.highest))

@@ -91,7 +91,9 @@ def _inputs(
 ) -> InputQuantizer | None:
     if entry.activations is None:
         return None
-    quantizer = InputQuantizer(entry.activations, device, dynamic=entry.dynamic)
+    quantizer = InputQuantizer(
+        entry.activations, device, dynamic=entry.dynamic, signed=entry.signed
+    )
     if not entry.dynamic:
         quantizer.set_range(*fitted_range(name, entry, seen, cache))
     return quantizer

@@ -57,7 +57,8 @@ def _fixed(options: SpaceOptions, capability: Capability) -> Fixed:
             "prune": {"criterion": prune.criterion, "multiple": prune.multiple}
             | {"repair": prune.repair},
             "lowrank": {"aware": LowRank(0.5, aware=options.aware).aware},
-            "quantize": {"ranges": options.ranges[0]},
+            "quantize": {"ranges": options.ranges[0]}
+            | ({} if capability.zero_points else {"signed": True}),
         },
         open_ranges=len(set(options.ranges)) > 1,
         equalize=Policy(equalize=options.equalize[0]).equalize,

@@ -103,6 +103,7 @@ def _as_recorded(layer: Layer, step: Any) -> LayerRecord:
             "weight_function": None if step.weights is None else step.function,
             "granularity": f"group{step.group}" if grouped else step.granularity,
             "dynamic": step.dynamic,
+            "signed": step.signed,
         }
     shape = (layer.kind, layer.in_channels, layer.out_channels, layer.parameters)
     return LayerRecord(layer.name, layer.name, *shape, **facts)

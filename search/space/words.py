@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 
 from compressors.errors import UserError, unknown
 from compressors.policies.policy import STEPS, does_nothing
-from compressors.policies.steps import OF_WEIGHTS
+from compressors.policies.steps import OF_INPUTS, OF_WEIGHTS
 from evaluation.target import Precision
 from search.space import precision
 from search.space.options import FLOAT, Choice, Given
@@ -78,11 +78,13 @@ class Words:
         return STEPS[self.kind](**self._applying(keys), **keys)
 
     def _applying(self, keys: Mapping[str, Any]) -> dict[str, Any]:
-        """The defaults of what is not said; those of weights are not for weights in float."""
+        """The defaults of what is not said; those of weights or inputs are not for floats."""
         floats = dict.fromkeys(BITS) if self.kind == "quantize" else {}
         left = {key: value for key, value in {**floats, **self.defaults}.items() if key not in keys}
         if self.kind == "quantize" and {**left, **keys}["weights"] is None:
             left = {key: value for key, value in left.items() if key not in OF_WEIGHTS}
+        if self.kind == "quantize" and {**left, **keys}["activations"] is None:
+            left = {key: value for key, value in left.items() if key not in OF_INPUTS}
         return left
 
     def _keys(self, given: Given, where: str) -> dict[str, Any]:

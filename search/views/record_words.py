@@ -26,9 +26,10 @@ def weights(layer: Layer) -> str:
 
 
 def activations(layer: Layer) -> str:
-    """`float`, `8-bit`, `8-bit dynamic`."""
+    """`float`, `8-bit`, `8-bit dynamic`, `8-bit signed`."""
     bits = layer["activation_bits"]
-    return f"{bits}-bit{' dynamic' if layer.get('dynamic') else ''}" if bits else "float"
+    said = [f"{bits}-bit", *(word for word in ("dynamic", "signed") if layer.get(word))]
+    return " ".join(said) if bits else "float"
 
 
 def zeros(layer: Layer) -> str:

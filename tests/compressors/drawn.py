@@ -68,6 +68,7 @@ def quantizes(draw: st.DrawFn) -> Quantize:
         "activations": st.none() | st.sampled_from(list(steps.ACTIVATION_BITS)),
         "ranges": words(steps.Ranges),
         "dynamic": st.booleans(),
+        "signed": st.booleans(),
     }
     if draw(st.integers(0, 4)) == 0:
         return draw(legal(Quantize, weights=st.none(), **inputs))

@@ -164,6 +164,7 @@ BAD = {
     LAYER + "{quantize: {weights: float, activations: 8, function: log}}": "cannot be 'log'",
     LAYER + "{quantize: {weights: float, activations: 8, granularity: group}}": "leave it out",
     LAYER + "{quantize: {weights: float, activations: 8, bias_correction: true}}": "leave it out",
+    LAYER + "{quantize: {weights: 4, activations: float, signed: true}}": "takes activations",
     LAYER + "{quantize: {weights: 8, activations: 8, dynamic: 1}}": "valid: true, false",
     LAYER + "{heads: {share: 0.5, criterion: hessian}}": "valid: l1, l2, activation, taylor, wanda",
     LAYER + "{sparsify: {share: 0.5, pattern: '2:4'}}": "either a share or a pattern",

@@ -80,7 +80,7 @@ def _check_bits(row: LayerRecord, module: nn.Module, asked: Quantize | None) -> 
         assert (row.weight_bits, row.activation_bits, row.compute_bits) == (None, None, None)
         return
     assert (row.weight_bits, row.activation_bits) == (asked.weights, asked.activations)
-    assert row.dynamic == asked.dynamic
+    assert (row.dynamic, row.signed) == (asked.dynamic, asked.signed)
     told = describe(nn.ModuleDict({"it": module}))["it"]
     assert (told.weight_bits, told.activation_bits) == (row.weight_bits, row.activation_bits)
     if asked.weights is None:

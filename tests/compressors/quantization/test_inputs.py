@@ -79,6 +79,22 @@ DYNAMIC = onnx_session(
 )
 
 
+@pytest.mark.parametrize("bits", [2, 5, 8])
+@pytest.mark.parametrize("low_high", RANGES)
+def test_signed_activations_have_zero_in_the_middle(
+    bits: int, low_high: tuple[float, float]
+) -> None:
+    found = InputQuantizer(bits, torch.device("cpu"), signed=True)
+    found.set_range(*low_high)
+    middle = 2 ** (bits - 1)
+    x = numbers(400) * 3
+    scale = float(found.scale)
+    expected = torch.fake_quantize_per_tensor_affine(x, scale, 0, -middle, middle - 1)
+    torch.testing.assert_close(found(x), expected)
+    assert int(found.zero_point) == middle
+    assert scale * (middle - 1) >= max(abs(end) for end in low_high) * (1 - 1e-6)
+
+
 @given(
     seed=st.integers(0, 1000),
     shift=st.floats(-4, 4, width=32),
