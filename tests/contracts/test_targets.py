@@ -13,16 +13,22 @@ from compressors.policies.policy import LayerPolicy, Policy
 from compressors.policies.steps import Quantize
 from compressors.record import CompressedModel
 from compressors.stack import apply
+from evaluation.artifact_parts import parts
 from evaluation.target import FLOAT, INT8, Artifact, Precision, Target
+from evaluation.targets.npu_sim.target import NpuSim
+from evaluation.targets.openvino_cpu.target import OpenVinoCpu
 from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.targets.storage.storage import Storage
 from tests.evaluation.tiny import LAYERS, TinyTask
 
 TASK = TinyTask()
+OPTIONAL: dict[object, str] = {OpenVinoCpu: "openvino"}  # what they cannot be made without
 
 
-@pytest.fixture(params=[OrtCpu, Storage], ids=lambda c: c.name)
+@pytest.fixture(params=[OrtCpu, Storage, NpuSim, OpenVinoCpu], ids=lambda c: c.name)
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
+    if request.param in OPTIONAL:
+        pytest.importorskip(OPTIONAL[request.param])
     made: Target = request.param(cache_dir=str(tmp_path / "cache"))
     return made
 
@@ -56,7 +62,7 @@ def test_float_is_always_among_the_precisions(target: Target) -> None:
 def test_the_file_answers_as_the_simulation_does(target: Target, tmp_path: Path) -> None:
     for precision in some_precisions(target):
         model = compressed(precision)
-        artifact = target.lower(model, TASK, tmp_path / f"{precision}.bin")
+        artifact = target.lower(model, TASK, tmp_path / f"{precision}{target.suffix}")
         predict = target.load(artifact.path)
         for batch in TASK.batches("test"):
             with torch.no_grad():
@@ -68,14 +74,14 @@ def test_the_file_answers_as_the_simulation_does(target: Target, tmp_path: Path)
 
 def test_the_size_is_the_files_and_nothing_else_is_written(target: Target, tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    artifact = lowered(target, FLOAT, folder / "model.bin")
-    assert artifact.size_bytes == artifact.path.stat().st_size
-    assert [p.name for p in folder.iterdir()] == ["model.bin"]
+    artifact = lowered(target, FLOAT, folder / f"model{target.suffix}")
+    assert artifact.size_bytes == sum(part.stat().st_size for part in parts(artifact.path))
+    assert set(folder.iterdir()) == set(parts(artifact.path))
 
 
 def test_every_batch_size_runs(target: Target, tmp_path: Path) -> None:
     for precision in some_precisions(target):
-        predict = target.load(lowered(target, precision, tmp_path / "m.bin").path)
+        predict = target.load(lowered(target, precision, tmp_path / f"m{target.suffix}").path)
         inputs = next(iter(TASK.batches("test"))).args[0]
         alone = torch.cat([predict(row[None]) for row in inputs[:5]])
         assert torch.allclose(alone, predict(inputs[:5]), atol=1e-4)
@@ -87,10 +93,10 @@ def test_the_signature_follows_the_shapes_and_not_the_weights(
     def signature(seed: int, width: int = 16) -> str:
         task = TinyTask(seed, width)
         model = apply(task.model(), Policy(), task)
-        return target.lower(model, task, tmp_path / "m.bin").signature
+        return target.lower(model, task, tmp_path / f"m{target.suffix}").signature
 
     assert signature(0) == signature(1) != signature(0, width=24)
-    signatures = {lowered(target, p, tmp_path / "m.bin").signature for p in (FLOAT, INT8)}
+    signatures = {lowered(target, p, tmp_path / f"m{target.suffix}").signature for p in (FLOAT, INT8)}
     assert len(signatures) == 2
 
 
@@ -98,7 +104,7 @@ def test_lowering_leaves_the_model_as_it_was(target: Target, tmp_path: Path) -> 
     for precision in some_precisions(target):
         model = compressed(precision)
         before = {name: value.clone() for name, value in model.module.state_dict().items()}
-        target.lower(model, TASK, tmp_path / "m.bin")
+        target.lower(model, TASK, tmp_path / f"m{target.suffix}")
         after = model.module.state_dict()
         assert list(before) == list(after)
         assert all(torch.equal(before[name], after[name]) for name in before)
@@ -106,13 +112,14 @@ def test_lowering_leaves_the_model_as_it_was(target: Target, tmp_path: Path) -> 
 
 def test_the_same_model_gives_the_same_file(target: Target, tmp_path: Path) -> None:
     for precision in some_precisions(target):
-        one = lowered(target, precision, tmp_path / "one.bin").path.read_bytes()
-        assert one == lowered(target, precision, tmp_path / "two.bin").path.read_bytes()
+        files = [tmp_path / f"{name}{target.suffix}" for name in ("one", "two")]
+        one, two = (parts(lowered(target, precision, file).path) for file in files)
+        assert [p.read_bytes() for p in one] == [p.read_bytes() for p in two]
 
 
 def test_latency_is_measured_once_and_remembered_by_others(target: Target, tmp_path: Path) -> None:
-    artifact = lowered(target, FLOAT, tmp_path / "m.bin")
-    reference = lowered(target, INT8, tmp_path / "reference.bin")
+    artifact = lowered(target, FLOAT, tmp_path / f"m{target.suffix}")
+    reference = lowered(target, INT8, tmp_path / f"reference{target.suffix}")
     first = target.latency(artifact, reference)
     assert first.metric.name == "latency_ms"
     assert first.value > 0
@@ -124,7 +131,7 @@ def test_latency_is_measured_once_and_remembered_by_others(target: Target, tmp_p
 
 
 def test_compare_gives_one_timing_a_candidate(target: Target, tmp_path: Path) -> None:
-    path = lowered(target, FLOAT, tmp_path / "m.bin").path
+    path = lowered(target, FLOAT, tmp_path / f"m{target.suffix}").path
     timings = target.compare(path, [path, path])
     assert len(timings) == 2
     for timing in timings:
@@ -139,8 +146,8 @@ def test_what_has_no_kernel_is_refused_with_the_valid_choices(
     wrong = replace(model.record.layers[0], weight_bits=12, activation_bits=3)
     impossible = replace(model, record=replace(model.record, layers=(wrong,)))
     with pytest.raises(UserError, match=r"'stem' as w12a3.*valid.*float"):
-        target.lower(impossible, TASK, tmp_path / "m.bin")
-    assert not (tmp_path / "m.bin").exists()
+        target.lower(impossible, TASK, tmp_path / f"m{target.suffix}")
+    assert not (tmp_path / f"m{target.suffix}").exists()
 
 
 def test_a_layer_within_the_table_is_told_what_of_it_is_simulated(target: Target) -> None:
@@ -154,10 +161,11 @@ def test_a_layer_within_the_table_is_told_what_of_it_is_simulated(target: Target
 
 def test_a_file_that_is_none_is_the_users_to_mend(target: Target, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no model file"):
-        target.load(tmp_path / "missing.bin")
-    (tmp_path / "broken.bin").write_bytes(b"this is no model")
+        target.load(tmp_path / f"missing{target.suffix}")
+    for part in parts(tmp_path / f"broken{target.suffix}"):
+        part.write_bytes(b"this is no model")
     with pytest.raises(UserError, match="cannot load"):
-        target.load(tmp_path / "broken.bin")
+        target.load(tmp_path / f"broken{target.suffix}")
 
 
 @pytest.mark.parametrize("wrong", [{"threads": 0}, {"batch": -1}, {"threads": 1.5}])

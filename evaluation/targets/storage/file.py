@@ -1,7 +1,8 @@
 """The packed file: a graph without weights, and every weight as its entry says.
 
 Safetensors, so that reading one runs no code: three tensors (`graph`, an ONNX model; `packed`,
-whole numbers bit by bit; `floats`) and the entries as JSON. Nothing is compressed further (zip
+whole numbers bit by bit; `floats`) and the entries as JSON, with a note where a target leaves one
+for itself. Nothing is compressed further (zip
 would find what entropy the codes have left), for a file's size must be what the policy buys.
 """
 
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +50,11 @@ class Weight:
         return np.ascontiguousarray(values.T) if self.turned else values
 
 
-def write(model: onnx.ModelProto, weights: list[Weight]) -> bytes:
-    """The file of a model whose initializers are float weights, some of them stored as told."""
+def write(model: onnx.ModelProto, weights: list[Weight], note: Any = None) -> bytes:
+    """The file of a model whose initializers are float weights, some of them stored as told.
+
+    The note is JSON-ready.
+    """
     known = {_content(weight.decoded()): weight for weight in weights}
     graph, writer, entries = onnx.ModelProto(), Writer(), []
     graph.CopyFrom(model)
@@ -61,15 +67,28 @@ def write(model: onnx.ModelProto, weights: list[Weight]) -> bytes:
             continue
         weight = known.get(_content(values), Weight(None, values=values))
         entries.append({"name": initializer.name, **_entry(weight, writer, written, initializer)})
-    return _file(graph.SerializeToString(), entries, writer)
+    return _file(graph.SerializeToString(), entries, writer, note)
 
 
 def read(path: Path) -> onnx.ModelProto:
     """The float model of a file, with the weights that the codes stand for."""
+    with _mendable(path):
+        return _read(path)
+
+
+def note_of(path: Path) -> Any:
+    """The note that the file was written with; None: it has none."""
+    with _mendable(path):
+        return _open(path)[0].get("note")
+
+
+@contextmanager
+def _mendable(path: Path) -> Iterator[None]:
+    """A file that is none, or damaged, is the user's to mend."""
     if not path.is_file():
         raise UserError(f"There is no model file '{path}'; build it first, or name another.")
     try:
-        return _read(path)
+        yield
     except DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"The storage target cannot load '{path}': {reason}.") from error
@@ -92,10 +111,12 @@ def _content(values: Array) -> tuple[tuple[int, ...], bytes]:
     return values.shape, values.tobytes()
 
 
-def _file(graph: bytes, entries: list[Entry], writer: Writer) -> bytes:
+def _file(graph: bytes, entries: list[Entry], writer: Writer, note: Any) -> bytes:
     packed, floats = writer.streams()
     tensors = {"graph": np.frombuffer(graph, np.uint8), "packed": packed, "floats": floats}
-    about = {"version": VERSION, "check": _check(tensors, entries), "weights": entries}
+    noted = {} if note is None else {"note": note}
+    about = {"version": VERSION, **noted, "weights": entries}
+    about["check"] = _check(tensors, about)
     return save(tensors, {FORMAT: _json(about)})
 
 
@@ -103,21 +124,29 @@ def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _check(tensors: dict[str, Array], entries: list[Entry]) -> int:
-    check = zlib.crc32(_json(entries).encode())
+def _check(tensors: dict[str, Array], about: dict[str, Any]) -> int:
+    check = zlib.crc32(_json(about["weights"]).encode())
+    if "note" in about:
+        check = zlib.crc32(_json(about["note"]).encode(), check)
     for name in ("graph", "packed", "floats"):
         check = zlib.crc32(tensors[name].tobytes(), check)
     return check
 
 
-def _read(path: Path) -> onnx.ModelProto:
+def _open(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    """What the file says of itself, held against what it has, and its tensors."""
     with safe_open(path, "numpy") as file:
         about = json.loads((file.metadata() or {})[FORMAT])
         tensors = {name: file.get_tensor(name) for name in ("graph", "packed", "floats")}
     if about["version"] != VERSION:
         raise ValueError(f"its version is {about['version']}, and this reads {VERSION}")
-    if about["check"] != _check(tensors, about["weights"]):
+    if about["check"] != _check(tensors, about):
         raise ValueError("its contents are damaged")
+    return about, tensors
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    about, tensors = _open(path)
     model = onnx.load_from_string(tensors["graph"].tobytes())
     reader = Reader(tensors["packed"], tensors["floats"])
     plain: dict[str, Array] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -71,15 +72,17 @@ class Storage:
             cache=cache_dir,
         )
 
-    def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
-        """Write the packed file."""
+    def lower(
+        self, compressed: CompressedModel, data: Data, path: Path, note: Any = None
+    ) -> Artifact:
+        """Write the packed file, with a note where another target builds upon this one."""
         del data
         for layer in compressed.record.layers:
             reason = self.capability.refusal(layer)
             if reason:
                 raise UserError(f"{self.name} cannot store layer '{layer.name}' {reason}.")
         graph, weights = unpacked(compressed)
-        packed = file.write(to_model(graph), weights)
+        packed = file.write(to_model(graph), weights, note)
         make_folder(path.parent)
         with replacing(path) as temporary:
             temporary.write_bytes(packed)

@@ -1,0 +1,1 @@
+"""A simulated accelerator: computed, never measured."""
