@@ -61,6 +61,7 @@ class Capability:
     )
     granularities: tuple[str, ...] = (DEFAULT_GRANULARITY, "tensor")
     dynamic: bool | tuple[LayerKind, ...] = False  # kinds whose ranges may be found on every input
+    zero_points: bool = True  # of activations; without, 0 is the middle of their grid
     patterns: tuple[str, ...] = ()  # n:m of sparse weights with a kernel that gains by them
     skips_zeros: bool = False  # any zero weight is left out of the computation
     mask_bits: float | None = None  # a weight, to leave zeros out of the file; None: it cannot
@@ -85,6 +86,8 @@ class Capability:
             return f"as {asked}; valid for {layer.kind}: {choices(valid) or 'nothing'}{advice}"
         if layer.dynamic and not (self.dynamic is True or layer.kind in (self.dynamic or ())):
             return "with dynamic activations; valid: dynamic false"
+        if layer.activation_bits is not None and not (self.zero_points or layer.signed):
+            return "with activations that have a zero point; valid: signed true"
         return None if layer.weight_bits is None else self._weight_refusal(layer, asked)
 
     def _valid(self, kind: LayerKind) -> tuple[Precision, ...]:
