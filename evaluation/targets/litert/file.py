@@ -127,7 +127,9 @@ class File:
         for operator in self._operators:
             wires = [[self._seen(i) for i in ends] for ends in (operator.inputs, operator.outputs)]
             options = {} if operator.builtinOptions is None else vars(operator.builtinOptions)
-            facts.append([names[operator.opcodeIndex], *wires, {k: str(v) for k, v in options.items()}])
+            facts.append(
+                [names[operator.opcodeIndex], *wires, {k: str(v) for k, v in options.items()}]
+            )
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _seen(self, index: int) -> Any:

@@ -26,8 +26,10 @@ SAME_SCALE = {
     "Transpose",
     "Unsqueeze",
 }
+NARROWING = {"AveragePool"}  # what it writes has a smaller range than what it reads
 OWN_SCALE = {"Add", "GlobalAveragePool"}
 FUSING = {"Conv", "Gemm", "Add"}  # whose kernels rectify what they write
+ROOM = 0.125  # of the calibrated range, at each end, so that larger answers are not cut off
 RECTIFIERS = {"Relu": "RELU", "Clip": "RELU6"}
 
 
@@ -42,10 +44,17 @@ class Integers:
 
     def set_glue(self, graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> None:
         """Fill in the scales that had to be calibrated."""
-        self.scales.update((name, Scale.covering(*ranges[name])) for name in self.glue)
+        for name in self.glue:
+            low, high = ranges[name]
+            room = ROOM * (high - low) * self._read_in_float(graph, name)
+            self.scales[name] = Scale.covering(low - room * (low < 0), high + room * (high > 0))
         for node in graph.nodes:  # in order: what keeps its input's scale has it now
             if id(node) in self.nodes and node.op_type in SAME_SCALE:
                 self.scales[node.output[0]] = self.scales[node.input[0]]
+
+    def _read_in_float(self, graph: Graph, name: str) -> bool:
+        """Whether nothing after a tensor has scales of its own, as of a model's answer."""
+        return not any(id(node) in self.nodes for node in graph.consumers(name))
 
 
 def plan(graph: Graph, layers: Mapping[str, QuantizedLayer]) -> Integers:
@@ -104,11 +113,14 @@ def _wanted(graph: Graph, layers: Mapping[str, QuantizedLayer]) -> set[str]:
     """Tensors that reach a quantised layer through nothing but what integers can do."""
     wanted: set[str] = set()
     for node in reversed(graph.nodes):
+        read = [name for name in node.input if name not in graph.constants]
         through = node.op_type in SAME_SCALE | OWN_SCALE | set(RECTIFIERS)
         if node.name in layers:
             wanted.add(node.input[0])
+        elif node.op_type == "Add" and len(read) == 1:
+            continue  # a bias, which is added to floats
         elif through and wanted.intersection(node.output):
-            wanted.update(name for name in node.input if name not in graph.constants)
+            wanted.update(read)
     return wanted
 
 
@@ -127,11 +139,11 @@ def _choose_scales(graph: Graph, made: Integers) -> None:
 
 
 def _readers(graph: Graph, made: Integers, tensor: str) -> list[Scale]:
-    """The scales with which quantised layers read a tensor, also through pools and reshapes."""
+    """The scales with which quantised layers read a tensor, also through reshapes."""
     scales = []
     for node in graph.consumers(tensor):
         if node.name in made.layers and node.input[0] == tensor:
             scales.append(made.layers[node.name].source)
-        elif id(node) in made.nodes and node.op_type in SAME_SCALE:
+        elif id(node) in made.nodes and node.op_type in SAME_SCALE - NARROWING:
             scales += _readers(graph, made, node.output[0])
     return scales

@@ -17,7 +17,7 @@ from evaluation.lowering.graph import Array, attributes
 from evaluation.lowering.plan import Scale
 from evaluation.targets.litert.file import Scales
 from evaluation.targets.litert.integers import past_rectifier
-from evaluation.targets.litert.refusal import refuse
+from evaluation.targets.litert.refusal import parameters, refuse
 from evaluation.targets.litert.wires import CHANNELS_LAST, Wires
 
 NHWC = CHANNELS_LAST[4]
@@ -35,7 +35,7 @@ def linear(wires: Wires, node: NodeProto) -> None:
     facts = attributes(node)
     if facts.get("alpha", 1.0) != 1.0 or facts.get("beta", 1.0) != 1.0 or facts.get("transA"):
         refuse(node, "with factors or a transposed input")
-    weight = wires.graph.constants[node.input[1]]
+    weight = parameters(wires.graph, node)[0]
     weight = weight if facts.get("transB") else weight.T
     source, result, rectifier, scale = _ends(wires, node)
     rank = wires.rank(node.input[0])
@@ -50,7 +50,7 @@ def linear(wires: Wires, node: NodeProto) -> None:
 def convolution(wires: Wires, node: NodeProto) -> None:
     """CONV_2D or DEPTHWISE_CONV_2D; one of one dimension is one of height 1."""
     facts = attributes(node)
-    weight = wires.graph.constants[node.input[1]]
+    weight = parameters(wires.graph, node)[0]
     flat = weight.ndim == 3
     if weight.ndim not in (3, 4):
         refuse(node, f"with {weight.ndim - 2} dimensions")
@@ -151,9 +151,7 @@ def pad(
     return padded
 
 
-def _ends(
-    wires: Wires, node: NodeProto
-) -> tuple[Scale | None, str, str | None, Scale | None]:
+def _ends(wires: Wires, node: NodeProto) -> tuple[Scale | None, str, str | None, Scale | None]:
     """The scale of a layer's input, what it writes, the rectifier in it, the scale of that."""
     result, rectifier = past_rectifier(wires.graph, node)
     layer = wires.integers.layers.get(node.name)
@@ -165,7 +163,7 @@ def _ends(
 def _weights(wires: Wires, node: NodeProto, weight: Array, axis: int) -> list[int]:
     """The weights, laid out as the kernel reads them, and the bias."""
     layer = wires.integers.layers.get(node.name)
-    bias = wires.graph.constants[node.input[2]] if len(node.input) > 2 else None
+    bias = next(iter(parameters(wires.graph, node)[1:]), None)
     if layer is None:
         zeros = np.zeros(weight.shape[axis], np.float32)
         return [wires.constant(weight), wires.constant(zeros if bias is None else bias)]

@@ -50,7 +50,7 @@ def concat(wires: Wires, node: NodeProto) -> None:
 
 def slices(wires: Wires, node: NodeProto) -> None:
     """STRIDED_SLICE with steps forward."""
-    values = [wires.graph.constants.get(name) for name in node.input[1:]]
+    values = [wires.fixed(name) for name in node.input[1:]]
     if any(value is None for value in values):
         refuse(node, "with bounds that are computed")
     starts, ends, axes, steps = _bounds(values)
@@ -63,7 +63,9 @@ def slices(wires: Wires, node: NodeProto) -> None:
         place, size = order.index(axis % len(order)), wires.shape(source)[axis % len(order)]
         begin[place] = _within(start, size)
         stop[place], stride[place] = _within(end, size), step
-    strided(wires, wires.read(source, order), wires.write(node.output[0], order), begin, stop, stride)
+    strided(
+        wires, wires.read(source, order), wires.write(node.output[0], order), begin, stop, stride
+    )
 
 
 def _bounds(values: list[Array | None]) -> list[list[int]]:
@@ -107,7 +109,7 @@ def gather(wires: Wires, node: NodeProto) -> None:
     """GATHER along one dimension."""
     source, indices = node.input
     axis = attributes(node).get("axis", 0) % wires.rank(source)
-    places = wires.graph.constants.get(indices)
+    places = wires.fixed(indices)
     if places is not None:
         size = wires.shape(source)[axis]
         index = wires.constant(np.where(places < 0, places + size, places).astype(np.int32))

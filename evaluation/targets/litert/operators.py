@@ -17,7 +17,7 @@ from evaluation.lowering.graph import Array, attributes
 from evaluation.lowering.plan import Scale
 from evaluation.targets.litert.integers import clip_bounds, past_rectifier
 from evaluation.targets.litert.layers import activation, pad, same_padding
-from evaluation.targets.litert.refusal import refuse
+from evaluation.targets.litert.refusal import parameters, refuse
 from evaluation.targets.litert.wires import CHANNELS_LAST, Order, Wires, plain
 
 Handler = Callable[[Wires, NodeProto], None]
@@ -73,8 +73,8 @@ def _common_order(wires: Wires, node: NodeProto, rank: int) -> Order:
 def _spread(wires: Wires, node: NodeProto, name: str, order: Order) -> int:
     """An input of a binary operator, with as many dimensions as the result where it is turned."""
     missing = len(order) - wires.rank(name)
-    if name in wires.graph.constants and not any(wires.sizes.varying[name]):
-        value = wires.graph.constants[name]
+    value = wires.fixed(name)
+    if value is not None:
         if value.size == 1:
             return wires.constant(value.reshape(()))
         return wires.constant(value.reshape((1,) * missing + value.shape).transpose(order))
@@ -204,7 +204,7 @@ def reduce(
 def batch_norm(wires: Wires, node: NodeProto) -> None:
     """A product and a sum for every channel."""
     gamma, beta, average, variance = (
-        wires.graph.constants[name].astype(np.float64) for name in node.input[1:5]
+        value.astype(np.float64) for value in parameters(wires.graph, node)
     )
     factor = gamma / np.sqrt(variance + attributes(node).get("epsilon", 1e-5))
     source, target = node.input[0], node.output[0]
@@ -233,7 +233,7 @@ def layer_norm(wires: Wires, node: NodeProto) -> None:
     one = (*shape[:-1], 1)
     last = wires.constant(np.array([len(shape) - 1], np.int32))
     keep = schema.ReducerOptionsT(keepDims=True)
-    weight = wires.graph.constants[node.input[1]]
+    weight, *bias = parameters(wires.graph, node)
     epsilon = np.array(facts.get("epsilon", 1e-5), np.float32)
     x = wires.read(source)
 
@@ -249,14 +249,13 @@ def layer_norm(wires: Wires, node: NodeProto) -> None:
     safe = step("ADD", [variance, wires.constant(epsilon)], one, schema.AddOptionsT())
     inverse = step("RSQRT", [safe], one)
     normal = step("MUL", [centred, inverse], shape, schema.MulOptionsT())
-    if len(node.input) < 3:
+    if not bias:
         end = wires.write(target)
         wires.file.operator("MUL", [normal, wires.constant(weight)], [end], schema.MulOptionsT())
         return
-    bias = wires.constant(wires.graph.constants[node.input[2]])
     scaled = step("MUL", [normal, wires.constant(weight)], shape, schema.MulOptionsT())
     end = wires.write(target)
-    wires.file.operator("ADD", [scaled, bias], [end], schema.AddOptionsT())
+    wires.file.operator("ADD", [scaled, wires.constant(bias[0])], [end], schema.AddOptionsT())
 
 
 def matmul(wires: Wires, node: NodeProto) -> None:

@@ -7,6 +7,7 @@ from typing import NoReturn
 from onnx import NodeProto
 
 from compressors.errors import UserError
+from evaluation.lowering.graph import Array, Graph
 
 
 def refuse(node: NodeProto, reason: str = "") -> NoReturn:
@@ -16,3 +17,11 @@ def refuse(node: NodeProto, reason: str = "") -> NoReturn:
         f"litert cannot write the operator {node.op_type}{where}{' ' * bool(reason)}{reason};"
         " another target may."
     )
+
+
+def parameters(graph: Graph, node: NodeProto) -> list[Array]:
+    """The constants that a layer is given beside its input."""
+    names = [name for name in node.input[1:] if name]
+    if not graph.constants.keys() >= set(names):
+        refuse(node, "with weights that are computed")
+    return [graph.constants[name] for name in names]

@@ -44,8 +44,9 @@ def _with_bias(graph: Graph, node: NodeProto) -> None:
     graph.constants[turned] = weight.T
     linear.input[1] = turned
     if after is not None and bias is not None and value is not None and value.size == len(weight.T):
-        graph.constants[bias] = value.reshape(-1)
-        linear.input.append(bias)
+        flat = graph.fresh()
+        graph.constants[flat] = value.reshape(-1)
+        linear.input.append(flat)
         linear.output[0] = after.output[0]
         graph.nodes.remove(after)
     graph.nodes[graph.nodes.index(node)] = linear

@@ -25,6 +25,7 @@ class Sizes:
     shapes: dict[str, tuple[int, ...]]
     varying: dict[str, tuple[bool, ...]]
     types: dict[str, str]
+    growing: frozenset[str]  # constants that are others for another batch size
 
 
 def resolve(graph: Graph, example: tuple[Tensor, ...]) -> tuple[Graph, Sizes]:
@@ -43,7 +44,8 @@ def resolve(graph: Graph, example: tuple[Tensor, ...]) -> tuple[Graph, Sizes]:
     for name, value in constants.items():
         varying.setdefault(name, (False,) * value.ndim)
     types = {name: str(value.dtype) for name, value in {**first, **constants}.items()}
-    return resolved, Sizes(shapes, varying, types)
+    growing = {n for n in known & first.keys() if not np.array_equal(first[n], second[n])}
+    return resolved, Sizes(shapes, varying, types, frozenset(growing))
 
 
 def _samples(example: tuple[Tensor, ...], count: int) -> list[Array]:

@@ -62,6 +62,12 @@ class Wires:
             return plain(self.rank(name))
         return next(iter(self.forms[name])).order
 
+    def fixed(self, name: str) -> Array | None:
+        """A constant of the graph; None: it is none. It must be one for all batch sizes."""
+        if name in self.sizes.growing:
+            raise UserError("litert cannot compute with numbers made from the batch size.")
+        return self.graph.constants.get(name)
+
     def scale(self, name: str) -> Scale | None:
         """The scale of the integers in which a tensor is kept between integer operators."""
         return self.integers.scales.get(name)
@@ -73,8 +79,9 @@ class Wires:
     def read(self, name: str, order: Order | None = None, scale: Scale | None = None) -> int:
         """The tensor in a form; without an order, the graph's."""
         want = Form(plain(self.rank(name)) if order is None else order, scale)
-        if name in self.graph.constants:
-            return self.file.constant(self.graph.constants[name].transpose(want.order))
+        constant = self.fixed(name)
+        if constant is not None:
+            return self.file.constant(constant.transpose(want.order))
         forms = self.forms[name]
         if want not in forms:
             source = self._nearest(name, want)
@@ -109,7 +116,7 @@ class Wires:
         facts = self.sizes.varying[name]
         if sum(facts) > 1:
             raise UserError(
-                "LiteRT cannot be told a shape in which several dimensions follow the batch size."
+                "litert cannot write a shape in which several dimensions follow the batch size."
             )
         order = plain(self.rank(name)) if order is None else order
         return [-1 if facts[d] else self.shape(name)[d] for d in order]
