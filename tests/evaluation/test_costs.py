@@ -1,12 +1,15 @@
-"""Parameters and multiply-accumulates, against sums by hand."""
+"""Parameters, multiply-accumulates and bit operations, against sums by hand."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from evaluation.costs.counting import macs, parameters
+from compressors.record import LayerRecord, Record
+from evaluation.costs.counting import bit_operations, macs, parameters, skipped_zeros
+from evaluation.target import Capability
 from evaluation.tasks.resnet import ResNet20
+from evaluation.work import Work
 
 
 def test_a_convolution_and_a_linear_layer_by_hand() -> None:
@@ -50,3 +53,27 @@ def test_resnet20_is_as_large_as_its_paper_says() -> None:
     assert 270_000 < parameters(model) < 275_000
     assert 40e6 < macs(model, (torch.zeros(1, 1, 32, 32),)) < 41e6
     assert model.training
+
+
+def test_bit_operations_take_float_for_32_bits() -> None:
+    work = (
+        Work("a", "linear", "5x2 @1", 10, 10, 2, 5),
+        Work("b", "linear", "5x4 @1", 20, 20, 4, 5, 8, 4),
+        Work("c", "linear", "5x6 @1", 30, 30, 6, 5, 2, None),
+    )
+    assert bit_operations(work) == 10 * 32 * 32 + 20 * 8 * 4 + 30 * 2 * 32
+    assert bit_operations(work, {"b": 0.5}) == 10 * 32 * 32 + 10 * 8 * 4 + 30 * 2 * 32
+
+
+def test_zeros_are_left_out_only_where_kernels_leave_them_out() -> None:
+    layers = (
+        LayerRecord("a", "a", "linear", 8, 8, 64, sparsity=0.5, pattern="2:4"),
+        LayerRecord("b", "b", "linear", 8, 8, 64, sparsity=0.7),
+    )
+
+    def skipped(capability: Capability) -> dict[str, float]:
+        return skipped_zeros(Record("", 0, layers), capability)
+
+    assert skipped(Capability({}, mask_bits=1)) == {"a": 0, "b": 0}
+    assert skipped(Capability({}, patterns=("2:4",))) == {"a": 0.5, "b": 0}
+    assert skipped(Capability({}, skips_zeros=True)) == {"a": 0.5, "b": 0.7}
