@@ -70,7 +70,7 @@ class _Watch(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._seen: dict[str, tuple[Tensor, Call]] = {}
-        self._norms: dict[int, Norm] = {}  # by the tensor's id, which `_seen` keeps alive
+        self._norms: dict[str, Norm] = {}
 
     def note(
         self,
@@ -87,8 +87,8 @@ class _Watch(TorchFunctionMode):
     def calls(self) -> dict[str, Call]:
         """What was noted."""
         found = {}
-        for name, (tensor, call) in self._seen.items():
-            norm = self._norms.get(id(tensor))
+        for name, (_, call) in self._seen.items():
+            norm = self._norms.get(name)
             found[name] = Call(call.module, call.output, call.more, call.named, norm)
         return found
 
@@ -97,6 +97,12 @@ class _Watch(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func in (F.batch_norm, torch.batch_norm) and args:
-            rest = args[1:]
-            self._norms[id(args[0])] = lambda x: func(x, *rest, **kwargs)
+            for name, (tensor, _) in self._seen.items():
+                if tensor is args[0]:
+                    self._norms[name] = partial(_called, func, args[1:], kwargs)
         return func(*args, **kwargs)
+
+
+def _called(func: Any, more: tuple[Any, ...], named: dict[str, Any], x: Tensor) -> Tensor:
+    result: Tensor = func(x, *more, **named)
+    return result

@@ -6,7 +6,7 @@ default, which is fastest where a model has its cores to itself; with one thread
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped]
 
 from compressors.errors import UserError
+from evaluation.measuring.operators import Operator, Price
 from evaluation.measuring.runner import Array
 
 if TYPE_CHECKING:
@@ -39,6 +40,18 @@ class OrtOpener:
         """The session of a file."""
         return open_file(path, self.threads)
 
+    def operators(self, path: Path, batch: int) -> tuple[Operator, ...]:
+        """What the runtime runs of a file."""
+        from evaluation.targets.ort_cpu.operators import taken
+
+        return taken(path, self.threads, batch).operators()
+
+    def prices(self, path: Path, batch: int, keys: Sequence[str]) -> dict[str, Price]:
+        """What some of its operators take."""
+        from evaluation.targets.ort_cpu.operators import prices, taken
+
+        return prices(taken(path, self.threads, batch), keys, self.threads)
+
 
 class Session:
     """A model that runs."""
@@ -51,13 +64,7 @@ class Session:
         optimise: bool = True,
         dump: Path | None = None,
     ) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 3  # errors alone
-        if not optimise:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options = session_options(threads, optimise=optimise)
         if dump is not None:
             options.optimized_model_filepath = str(dump)
         source = str(model) if isinstance(model, Path) else model
@@ -84,6 +91,12 @@ class Session:
 
     def call(self, batch: int) -> Callable[[], object]:
         """One run on made-up inputs of a batch size, as a Python caller makes it."""
+        feed = self.made_up(batch)
+        session = self._session
+        return lambda: session.run(None, feed)
+
+    def made_up(self, batch: int) -> dict[str, Array]:
+        """Inputs of a batch size that mean nothing."""
         chance = np.random.default_rng(0)
         feed = {}
         for value in self._inputs:
@@ -93,25 +106,45 @@ class Session:
             feed[value.name] = (
                 chance.standard_normal(shape, kind) if real else np.zeros(shape, kind)
             )
-        session = self._session
-        return lambda: session.run(None, feed)
+        return feed
 
     def _feed(self, args: tuple[Tensor, ...]) -> dict[str, Any]:
         pairs = zip(self._inputs, args, strict=True)
         return {value.name: _array(value.type, arg) for value, arg in pairs}
 
 
-def open_file(path: Path, threads: int, dump: Path | None = None) -> Session:
+def session_options(threads: int, *, optimise: bool = True) -> ort.SessionOptions:
+    """So many threads, one operator after another, and only errors told."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return options
+
+
+def open_file(
+    path: Path, threads: int, dump: Path | None = None, *, optimise: bool = True
+) -> Session:
     """The session of a file; a file that is none is the user's to mend."""
     if not path.is_file():
         raise UserError(f"There is no model file '{path}'; build it first, or name another.")
-    return open_model(path, path, threads, dump)
+    return open_model(path, path, threads, dump, optimise=optimise)
 
 
-def open_model(model: bytes | Path, path: Path, threads: int, dump: Path | None = None) -> Session:
+def open_model(
+    model: bytes | Path,
+    path: Path,
+    threads: int,
+    dump: Path | None = None,
+    *,
+    optimise: bool = True,
+) -> Session:
     """The session of a model that came from a file; what cannot run is the user's to mend."""
     try:
-        return Session(model, threads, dump=dump)
+        return Session(model, threads, optimise=optimise, dump=dump)
     except Exception as error:  # onnxruntime's errors share no base class
         if type(error).__module__.startswith("onnxruntime"):
             reason = str(error).splitlines()[0]

@@ -1,0 +1,1 @@
+"""TensorRT: ONNX with explicit Q/DQ pairs where its kernels want them."""

@@ -1,0 +1,110 @@
+"""TensorRT: float, and 8-bit integer Linear and Conv2d, on a GPU.
+
+Lowers and checks everywhere. Times where a TensorRT is installed; elsewhere files are computed by
+ONNX Runtime, for their quality, and nothing is said of their speed. FP8 is not offered, as nothing
+simulates its activations; nor are weights of 4 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import onnx
+from torch import Tensor
+
+from compressors.data import Data
+from compressors.errors import UserError
+from compressors.quantization.layers import LayerQuantization
+from compressors.record import CompressedModel
+from evaluation.cache import cache_dir as default_folder
+from evaluation.cache import make_folder, replacing
+from evaluation.checking import onnx_layers
+from evaluation.checking.told import LayerTensors
+from evaluation.lowering.graph import signature, to_model
+from evaluation.measurement import Value
+from evaluation.measuring.files import Files
+from evaluation.measuring.runner import Opener
+from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Timing
+from evaluation.targets.ort_cpu.session import VERSION
+from evaluation.targets.tensorrt.engine import EngineOpener
+from evaluation.targets.tensorrt.lowering import lower
+from evaluation.targets.tensorrt.opener import ArithmeticOpener
+from evaluation.task import Predict
+
+
+class TensorRT:
+    """ONNX files for TensorRT, timed at one batch size where there is one."""
+
+    name = "tensorrt"
+    suffix = ".onnx"
+    tolerance = 0.02
+    layer_tolerance = 3e-4
+    basis: Basis = "measured"
+    capability = Capability(
+        {
+            "linear": (FLOAT, INT8),
+            "conv2d": (FLOAT, INT8),
+            "conv1d": (FLOAT,),
+            "conv_transpose2d": (FLOAT,),
+            "embedding": (FLOAT,),
+        },
+        channel_multiple=16,  # of dense integer tensor cores
+        zero_points=False,
+        patterns=("2:4",),
+    )
+
+    def __init__(self, threads: int = 1, batch: int = 1, cache_dir: str | None = None) -> None:
+        installed = find_spec("tensorrt") is not None
+        folder = str(default_folder(cache_dir) / "engines")
+        opener: Opener = EngineOpener(folder, batch) if installed else ArithmeticOpener(threads)
+        self.untimed = None if installed else "no TensorRT is installed here"
+        self._files = Files.of(
+            self.name,
+            opener,
+            runtime=version("tensorrt") if installed else f"onnxruntime {VERSION}",
+            threads=threads,
+            batch=batch,
+            cache=cache_dir,
+        )
+
+    def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
+        """Write the ONNX file with its pairs."""
+        for layer in compressed.record.layers:
+            reason = self.capability.refusal(layer)
+            if reason:
+                raise UserError(f"{self.name} has no kernel for layer '{layer.name}' {reason}.")
+        graph = lower(compressed, data)
+        make_folder(path.parent)
+        with replacing(path) as temporary:
+            temporary.write_bytes(to_model(graph).SerializeToString())
+        return Artifact(path, path.stat().st_size, signature(graph))
+
+    def load(self, path: Path) -> Predict:
+        """A callable that runs the file, on TensorRT or as ONNX Runtime computes it."""
+        return self._files.load(path)
+
+    def latency(self, artifact: Artifact, reference: Artifact) -> Value:
+        """Measured alone beside the reference, once a signature, then remembered."""
+        self._needs_timing()
+        return self._files.latency(artifact, reference)
+
+    def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
+        """One timing a candidate, in their order, interleaved with the reference."""
+        self._needs_timing()
+        return self._files.compare(reference, candidates)
+
+    def layer_tensors(
+        self, path: Path, args: tuple[Tensor, ...], described: Mapping[str, LayerQuantization]
+    ) -> list[LayerTensors]:
+        """What the layers of a file read and write, as the file says."""
+        return onnx_layers.layer_tensors(onnx.load(path), args, described)
+
+    def _needs_timing(self) -> None:
+        if self.untimed:
+            raise UserError(
+                f"{self.name} cannot time files, as {self.untimed}; valid here: quality and "
+                "size_bytes, or another target."
+            )

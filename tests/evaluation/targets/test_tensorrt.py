@@ -1,0 +1,229 @@
+"""Files for TensorRT: pairs where its rules want them, and the simulation's arithmetic in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import NodeProto, numpy_helper
+from torch import nn
+
+from compressors.errors import UserError
+from compressors.policies.policy import LayerPolicy, Policy
+from compressors.policies.steps import Quantize, Sparsify
+from compressors.record import CompressedModel
+from compressors.stack import apply
+from evaluation.checking.layers import departing, layers
+from evaluation.checking.outputs import few, outputs
+from evaluation.lowering.graph import Graph
+from evaluation.targets.tensorrt.opener import ArithmeticOpener
+from evaluation.targets.tensorrt.target import TensorRT
+from tests.compressors.architectures import build, data_for
+
+SIGNED = Quantize(8, 8, signed=True)
+FAMILIES = ("resnet", "mobilenet", "transformer")
+COMPUTES = ("Conv", "Gemm", "MatMul")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> TensorRT:
+    return TensorRT(cache_dir=str(tmp_path / "cache"))
+
+
+def every_layer(name: str) -> list[str]:
+    kinds = (nn.Linear, nn.Conv2d)
+    return [n for n, module in build(name).named_modules() if isinstance(module, kinds)]
+
+
+@cache
+def made(
+    name: str, step: Quantize | None = SIGNED, sparsify: Sparsify | None = None
+) -> CompressedModel:
+    entries = tuple(
+        LayerPolicy(layer, quantize=step, sparsify=sparsify) for layer in every_layer(name)
+    )
+    return apply(build(name), Policy(layers=entries), data_for(name))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graph]:
+    """The files of three families, with every layer in integers."""
+    folder = tmp_path_factory.mktemp("written")
+    graphs = {}
+    for name in FAMILIES:
+        TensorRT(cache_dir=str(folder)).lower(made(name), data_for(name), folder / name)
+        model = onnx.load(folder / name)
+        onnx.checker.check_model(model, full_check=True)
+        graphs[name] = Graph.of(model)
+    return graphs
+
+
+def of(graph: Graph, kind: str) -> list[NodeProto]:
+    return [node for node in graph.nodes if node.op_type == kind]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_integers_are_signed_with_zero_points_of_zero(written: dict[str, Graph], name: str) -> None:
+    graph = written[name]
+    pairs = [*of(graph, "QuantizeLinear"), *of(graph, "DequantizeLinear")]
+    assert len(pairs) > 2 * len(every_layer(name))
+    for node in pairs:
+        zero = graph.constants[node.input[2]]
+        assert zero.dtype == np.int8
+        assert not zero.any()
+        assert (graph.constants[node.input[1]] > 0).all()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_layer_reads_a_pair_and_weights_by_channel(
+    written: dict[str, Graph], name: str
+) -> None:
+    graph = written[name]
+    nodes = {node.name: node for node in graph.nodes if node.name}
+    for layer in every_layer(name):
+        node = nodes[layer]
+        back = graph.producer(node.input[0])
+        assert back is not None
+        assert back.op_type == "DequantizeLinear"
+        there = graph.producer(back.input[0])
+        assert there is not None
+        assert there.op_type == "QuantizeLinear"
+        assert list(there.input[1:]) == list(back.input[1:])
+        read = graph.producer(node.input[1])
+        assert read is not None
+        integers, scales = (graph.constants[n] for n in read.input[:2])
+        axis = read.attribute[0].i
+        assert integers.dtype == np.int8
+        assert int(integers.min()) >= -127
+        assert scales.shape == (integers.shape[axis],)
+        assert axis == (1 if node.op_type == "MatMul" else 0)
+        for bias in node.input[2:]:
+            assert graph.constants[bias].dtype == np.float32
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_nothing_is_rounded_but_what_layers_and_additions_read(
+    written: dict[str, Graph], name: str
+) -> None:
+    graph = written[name]
+    for node in of(graph, "DequantizeLinear"):
+        readers = {reader.op_type for reader in graph.consumers(node.output[0])}
+        assert readers <= {*COMPUTES, "Add"}
+        assert readers
+
+
+def chain(graph: Graph, tensor: str) -> Iterator[str]:
+    """The kinds of the nodes above a tensor, up to the first layer."""
+    node = graph.producer(tensor)
+    while node is not None:
+        yield node.op_type
+        if node.op_type in COMPUTES:
+            return
+        node = graph.producer(node.input[0])
+
+
+@pytest.mark.parametrize("name", ["resnet", "mobilenet"])
+def test_of_a_residual_addition_one_side_is_its_layers_and_the_other_is_rounded(
+    written: dict[str, Graph], name: str
+) -> None:
+    graph = written[name]
+    rounded = 0
+    for node in of(graph, "Add"):
+        above = [next(iter(chain(graph, side))) for side in node.input]
+        if "DequantizeLinear" in above:
+            rounded += 1
+            assert sorted(above) == ["Conv", "DequantizeLinear"]
+        else:  # nothing that runs in integers reads it
+            behind = [reader.op_type for reader in graph.consumers(node.output[0])]
+            assert "QuantizeLinear" not in behind
+    assert rounded >= 2
+
+
+def test_batch_norms_are_in_the_layers(written: dict[str, Graph]) -> None:
+    assert not of(written["resnet"], "BatchNormalization")
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "resnext", "own_attention"])
+@pytest.mark.parametrize("step", [SIGNED, None])
+def test_files_answer_as_simulated(
+    target: TensorRT, name: str, step: Quantize | None, tmp_path: Path
+) -> None:
+    compressed, data = made(name, step), data_for(name)
+    target.lower(compressed, data, tmp_path / "m.onnx")
+    assert not outputs(target, compressed, tmp_path / "m.onnx", few(data)).beyond(target.tolerance)
+    found = layers(target, compressed, tmp_path / "m.onnx", few(data)[0])
+    called = {layer for layer in every_layer(name) if "self_attn" not in layer}
+    assert {each.layer for each in found} >= called
+    assert departing(found, target.layer_tolerance) == ()
+
+
+def test_sparse_weights_obey_two_of_four_along_input_channels(
+    target: TensorRT, tmp_path: Path
+) -> None:
+    compressed = made("resnet", sparsify=Sparsify(pattern="2:4"))
+    target.lower(compressed, data_for("resnet"), tmp_path / "m.onnx")
+    graph = Graph.of(onnx.load(tmp_path / "m.onnx"))
+    nodes = {node.name: node for node in graph.nodes if node.name}
+    checked = 0
+    for layer in compressed.record.layers:
+        if layer.pattern != "2:4":
+            continue
+        assert target.capability.simulated(layer) == ()
+        read = graph.producer(nodes[layer.name].input[1])
+        assert read is not None
+        integers = np.moveaxis(graph.constants[read.input[0]], 1, -1)
+        windows = integers.reshape(-1, integers.shape[-1] // 4, 4)
+        assert int((windows != 0).sum(-1).max()) == 2
+        checked += 1
+    assert checked > 5
+
+
+def test_activations_with_a_zero_point_are_refused(target: TensorRT, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="zero point; valid: signed true"):
+        target.lower(made("resnet", Quantize(8, 8)), data_for("resnet"), tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
+
+
+@pytest.fixture
+def uninstalled(target: TensorRT) -> TensorRT:
+    if target.untimed is None:
+        pytest.skip("a TensorRT is installed")
+    return target
+
+
+def test_without_a_tensorrt_nothing_is_said_of_speed(uninstalled: TensorRT, tmp_path: Path) -> None:
+    artifact = uninstalled.lower(made("resnet"), data_for("resnet"), tmp_path / "m.onnx")
+    for ask in (
+        lambda: uninstalled.latency(artifact, artifact),
+        lambda: uninstalled.compare(artifact.path, [artifact.path]),
+    ):
+        with pytest.raises(UserError, match=r"cannot time files, as no TensorRT is installed"):
+            ask()
+
+
+def test_a_file_that_is_none_is_the_users_to_mend(uninstalled: TensorRT, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no model file"):
+        ArithmeticOpener(1)(tmp_path / "missing.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"this is no model")
+    with pytest.raises(UserError, match="cannot load"):
+        uninstalled.load(tmp_path / "broken.onnx")
+
+
+def test_scales_are_those_of_the_simulation(target: TensorRT, tmp_path: Path) -> None:
+    from compressors.quantization.layers import describe
+
+    compressed = made("mobilenet")
+    target.lower(compressed, data_for("mobilenet"), tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    stored = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    graph = Graph.of(model)
+    nodes = {node.name: node for node in graph.nodes if node.name}
+    for name, facts in describe(compressed.module).items():
+        back = graph.producer(nodes[name].input[0])
+        assert back is not None
+        assert stored[back.input[1]] == pytest.approx(facts.scale)
+        assert facts.zero_point == 128
