@@ -95,7 +95,8 @@ def test_a_torch_model_needs_what_its_graph_needs(data: st.DataObject) -> None:
             total, fresh = fresh, fresh + 1
         steps.append(Step((total,), (n + 1,)))
         place.append(n + 1)
-    wanted, used = {count}, []
+    wanted: set[int] = {count}
+    used: list[Step] = []
     for step in reversed(steps):  # results that lead nowhere are never kept
         if wanted.intersection(step.writes):
             wanted.update(step.reads)
@@ -132,7 +133,7 @@ class Around(nn.Module):
         self.one, self.two = nn.Linear(4, 100), nn.Linear(100, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.two(relu(self.one(x)))
+        y: Tensor = self.two(relu(self.one(x)))
         y += x
         return y
 

@@ -50,7 +50,7 @@ def test_bits_and_zeros_are_the_records() -> None:
 
 def test_a_batch_counts_as_one_sample_and_modes_stay() -> None:
     model = TASK.model().train()
-    model.norm.eval()
+    model.get_submodule("norm").eval()
     modes = [module.training for module in model.modules()]
     assert plain(model, torch.zeros(1, 1, 12, 12)) == plain(model, torch.zeros(7, 1, 12, 12))
     assert [module.training for module in model.modules()] == modes
