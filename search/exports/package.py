@@ -1,4 +1,4 @@
-"""The four files that an export is written to.
+"""The four files that an export is written to; five where a model has its weights apart.
 
 Knows their form; knows nothing of how a figure was measured.
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 from compressors.errors import UserError
 from compressors.policies import policy_yaml
+from evaluation.artifact_parts import parts
 from search.atomic import copy, write_text
 from search.exports.model_card import card
 from search.exports.stated import Package
@@ -26,16 +27,17 @@ METRICS, POLICY, CARD = "metrics.json", "policy.yaml", "MODEL_CARD.md"
 
 
 def sha256(file: Path) -> str:
-    """The hash of a file's content."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    """The hash of a model's content, of all its files one after another."""
+    return hashlib.sha256(b"".join(part.read_bytes() for part in parts(file))).hexdigest()
 
 
 def write(out: Path, file: Path, package: Package) -> Path:
-    """The four files; metrics.json last, as the sign that the others are whole."""
+    """The four files (or five); metrics.json last, as the sign that the others are whole."""
     model = out / f"model{file.suffix}"
     write_text(out / POLICY, policy_yaml.dump(package.policy))
     if file != model:
-        copy(file, model)
+        for source, part in zip(parts(file), parts(model), strict=True):
+            copy(source, part)
     write_text(out / CARD, card(package, model.name))
     write_text(out / METRICS, json.dumps(_metrics(package, model), indent=2) + "\n")
     return out

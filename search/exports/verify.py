@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compressors.errors import UserError
+from evaluation.artifact_parts import parts
 from evaluation.measurement import Value
 from search.exports.package import FOLDER, METRICS, sha256
 from search.front import front_files
@@ -118,7 +119,7 @@ def _export(path: Path, evaluator: Evaluates, tolerance: float) -> Iterator[Chec
         raise UserError(
             f"{path} cannot be read ({type(error).__name__}: {error}); export the trial again."
         ) from error
-    if not file.exists():
+    if not all(part.exists() for part in parts(file)):
         yield Check(file, name, "exported", recorded, None, tolerance, "the file is gone")
         return
     note = "" if sha256(file) == hashed else "the file was changed since its export"

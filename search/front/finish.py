@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evaluation.artifact_parts import parts
 from search.front import front_files
 from search.front.front import Front, find
 from search.front.front_files import Validation
@@ -80,7 +81,8 @@ def _drop_dominated(rows: StudyRows, front: Front, folder: Path) -> None:
             twin.unlink()
     for row in rows.complete():
         if row.artifact and row.artifact not in kept:
-            (folder / row.artifact).unlink(missing_ok=True)
+            for part in parts(folder / row.artifact):
+                part.unlink(missing_ok=True)
 
 
 def _tell(

@@ -16,7 +16,18 @@ from typing import Any, Protocol
 from compressors.policies import policy_yaml
 from compressors.policies.policy import Policy
 from compressors.structures.structure import Structure
-from evaluation.measurement import LATENCY, SIZE, Measurement, Metric, Value
+from evaluation.artifact_parts import parts
+from evaluation.measurement import (
+    LATENCY,
+    P95,
+    P99,
+    PEAK_MEMORY,
+    SIZE,
+    THROUGHPUT,
+    Measurement,
+    Metric,
+    Value,
+)
 from evaluation.target import Artifact, Timing
 from search.front.front import Front
 from search.front.front_files import Validation, read_validation
@@ -103,8 +114,20 @@ def exported(evaluator: Evaluates, file: Path, timing: Timing) -> Measurement:
             Value(LATENCY, timing.median_ms, timing.spread_ms),
             Value(SIZE, size(file)),
             Value(SPEEDUP, timing.speedup, timing.speedup_spread),
+            *_served(timing),
         )
     )
+
+
+def _served(timing: Timing) -> list[Value]:
+    """What a server would see, as far as the target measures it."""
+    figures = {
+        P95: timing.p95_ms,
+        P99: timing.p99_ms,
+        THROUGHPUT: timing.throughput,
+        PEAK_MEMORY: timing.peak_memory_bytes,
+    }
+    return [Value(metric, figure) for metric, figure in figures.items() if figure is not None]
 
 
 def qualities(evaluator: Evaluates, file: Path) -> tuple[Value, Value]:
@@ -116,10 +139,9 @@ def qualities(evaluator: Evaluates, file: Path) -> tuple[Value, Value]:
 
 
 def size(file: Path) -> int:
-    """The bytes of a file, or of a folder with everything in it."""
-    if file.is_dir():
-        return sum(part.stat().st_size for part in file.rglob("*") if part.is_file())
-    return file.stat().st_size
+    """The bytes of a file and what belongs to it, or of a folder with everything in it."""
+    within = file.rglob("*") if file.is_dir() else parts(file)
+    return sum(part.stat().st_size for part in within if part.is_file())
 
 
 def artifact_file(row: TrialRow, folder: Path, evaluator: Evaluates) -> Path:

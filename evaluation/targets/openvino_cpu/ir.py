@@ -1,0 +1,93 @@
+"""An ONNX graph as OpenVINO IR: an .xml and its .bin, both as small as they can be.
+
+Codes of fewer than 8 bits are packed. Knows nothing of how a model was quantised.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Set
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+import openvino as ov
+from openvino._offline_transformations import apply_moc_transformations
+
+from evaluation.artifact_parts import parts
+from evaluation.cache import replacing
+from evaluation.lowering.graph import Array
+
+NARROW = {(True, 4): ov.Type.i4, (False, 4): ov.Type.u4}
+
+
+def write(model: onnx.ModelProto, bits: Mapping[str, int], path: Path) -> None:
+    """Write the files; `bits` are those that the codes under a Cast of that name take."""
+    network = ov.Core().read_model(model.SerializeToString())
+    apply_moc_transformations(network, cf=True, smart_reshape=False)
+    for node in network.get_ordered_ops():
+        name = node.get_friendly_name()
+        if node.get_type_name() == "Convert" and bits.get(name.removesuffix(":zero"), 8) < 8:
+            _narrow(node, bits[name.removesuffix(":zero")])
+    _share(network)
+    _name(network, {node.name for node in model.graph.node if node.name})
+    xml, weights = parts(path)
+    with TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        whole = Path(folder) / "model.xml"
+        ov.save_model(network, whole, compress_to_fp16=False)
+        with replacing(weights) as temporary:
+            temporary.write_bytes(whole.with_suffix(".bin").read_bytes())
+        with replacing(xml) as temporary:
+            temporary.write_text(smallest(whole.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def smallest(xml: str) -> str:
+    """The same network without notes, blanks between tags, and what the reader finds by itself."""
+    xml = re.sub(r"<rt_info>.*?</rt_info>|<rt_info ?/>", "", xml, flags=re.DOTALL)
+    xml = re.sub(r">\s+<", "><", xml)
+    return re.sub(r"<input>.*?</input>", lambda found: _numbers_alone(found[0]), xml)
+
+
+def _numbers_alone(inputs: str) -> str:
+    """A layer's inputs without their types and shapes, which are those of what they read."""
+    return re.sub(r'<port id="(\d+)".*?(/>|</port>)', r'<port id="\1"/>', inputs)
+
+
+def _name(network: ov.Model, layers: Set[str]) -> None:
+    """Layers, inputs and outputs bear their names; everything else is numbered."""
+    told = {value.get_node() for value in network.inputs}
+    told |= {value.get_node().input_value(0).get_node() for value in network.outputs}
+    for number, node in enumerate(network.get_ordered_ops()):
+        name = node.get_friendly_name().removesuffix("/WithoutBiases")
+        if node.get_type_name() in ("Parameter", "Result"):
+            continue
+        if name not in layers or node.get_type_name() == "Constant":
+            node.set_friendly_name(f"#{number}")
+        if node not in told:
+            for output in node.outputs():
+                output.set_names(set())
+
+
+def _narrow(convert: ov.Node, bits: int) -> None:
+    """Let a Convert read its 8-bit constant packed."""
+    values = convert.input_value(0).get_node().get_data()
+    kind = NARROW[values.dtype == np.int8, bits]
+    packed = ov.op.Constant(kind, ov.Shape(values.shape), values.reshape(-1).tolist())
+    convert.input(0).replace_source_output(packed.output(0))
+
+
+def _share(network: ov.Model) -> None:
+    """Equal small constants become one."""
+    first: dict[tuple[str, tuple[int, ...], bytes], ov.Output] = {}
+    for node in network.get_ordered_ops():
+        if node.get_type_name() != "Constant" or node.get_output_element_type(0).bitwidth < 8:
+            continue
+        values: Array = node.get_data()
+        if values.size > 16:
+            continue
+        key = (str(node.get_output_element_type(0)), values.shape, values.tobytes())
+        if key in first:
+            node.output(0).replace(first[key])
+        else:
+            first[key] = node.output(0)

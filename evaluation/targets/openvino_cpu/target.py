@@ -1,0 +1,107 @@
+"""OpenVINO on this machine's CPU: 8-bit integer layers, packed weights, and float.
+
+Inputs of integer layers are unsigned 8-bit with a zero point, their weights signed, per channel or
+per tensor. Linear layers may have their weights alone packed, in 8 or 4 bits, per channel, tensor
+or group, which are multiplied out as the layer runs. Float is single precision unless
+`precision_hint` says otherwise. Inputs whose ranges are found on every input have no kernel here:
+OpenVINO's are rounded in groups along a row, not as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from compressors.data import Data
+from compressors.errors import UserError, choices
+from compressors.record import CompressedModel
+from evaluation.artifact_parts import parts
+from evaluation.cache import make_folder
+from evaluation.lowering.graph import to_model
+from evaluation.measurement import Value
+from evaluation.measuring.files import Files
+from evaluation.target import Artifact, Basis, Timing
+from evaluation.targets.openvino_cpu.abilities import CAPABILITY
+from evaluation.task import Predict
+
+HINTS = ("f32", "bf16", "f16")
+
+
+class OpenVinoCpu:
+    """OpenVINO with so many threads, timed at one batch size."""
+
+    name = "openvino_cpu"
+    suffix = ".xml"
+    tolerance = 0.02
+    basis: Basis = "measured"
+    capability = CAPABILITY
+
+    def __init__(
+        self,
+        threads: int = 1,
+        batch: int = 1,
+        cache_dir: str | None = None,
+        precision_hint: str = "f32",
+    ) -> None:
+        installed = _version()
+        from evaluation.targets.openvino_cpu.session import OpenVinoOpener
+
+        _check_hint(precision_hint)
+        self._files = Files.of(
+            self.name,
+            OpenVinoOpener(threads, precision_hint),
+            runtime=installed,
+            threads=threads,
+            batch=batch,
+            cache=cache_dir,
+            knobs={"precision_hint": precision_hint},
+        )
+
+    def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
+        """Write the .xml, and the .bin beside it."""
+        from evaluation.targets.openvino_cpu import ir
+        from evaluation.targets.openvino_cpu.lowering import lowered
+
+        for layer in compressed.record.layers:
+            reason = self.capability.refusal(layer)
+            if reason:
+                raise UserError(f"{self.name} has no kernel for layer '{layer.name}' {reason}.")
+        made = lowered(compressed, data)
+        make_folder(path.parent)
+        ir.write(to_model(made.graph), made.bits, path)
+        size = sum(part.stat().st_size for part in parts(path))
+        return Artifact(path, size, made.signature())
+
+    def load(self, path: Path) -> Predict:
+        """A callable that runs the file."""
+        return self._files.load(path)
+
+    def latency(self, artifact: Artifact, reference: Artifact) -> Value:
+        """Measured alone beside the reference, once a signature, then remembered."""
+        return self._files.latency(artifact, reference)
+
+    def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
+        """One timing a candidate, in their order, interleaved with the reference."""
+        return self._files.compare(reference, candidates)
+
+
+def _version() -> str:
+    try:
+        return version("openvino")
+    except PackageNotFoundError:
+        raise UserError(
+            "The target openvino_cpu needs OpenVINO: pip install 'paredown[openvino]'."
+        ) from None
+
+
+def _check_hint(hint: str) -> None:
+    if hint == "f32":
+        return
+    from evaluation.targets.openvino_cpu.session import precisions
+
+    able = precisions()
+    if hint not in able:
+        raise UserError(
+            f"target.precision_hint cannot be {hint!r}; valid on this CPU: {choices(able)}."
+        )
