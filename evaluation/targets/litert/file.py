@@ -21,9 +21,11 @@ from evaluation.lowering.graph import Array
 VERSION = 3  # of the file format
 IDENTIFIER = b"TFL3"
 NONE = -1  # an input that is left out
+HALF = 4
 SMALL = 16  # numbers of an integer constant that tell shapes and axes
 TYPES = {
     "float32": "FLOAT32",
+    "int4": "INT4",
     "int8": "INT8",
     "int32": "INT32",
     "int64": "INT64",
@@ -38,6 +40,7 @@ class Scales:
     values: tuple[float, ...]
     zero_point: int = 0
     axis: int = 0
+    bits: int = 8  # 4: two integers a byte
 
 
 class File:
@@ -75,9 +78,13 @@ class File:
         value = np.array(value, order="C")
         key = (str(value.dtype), value.shape, value.tobytes(), scales)
         if key not in self._constants:
-            index = self.tensor(value.shape, str(value.dtype), scales)
+            halves = scales is not None and scales.bits == HALF
+            kind = "int4" if halves else str(value.dtype)
+            index = self.tensor(value.shape, kind, scales)
+            content = _halves(value) if halves else value
             self._tensors[index].buffer = len(self._buffers)
-            self._buffers.append(schema.BufferT(data=np.frombuffer(key[2], np.uint8)))
+            data = np.frombuffer(content.tobytes(), np.uint8)
+            self._buffers.append(schema.BufferT(data=data))
             small = value.dtype in (np.int32, np.int64) and value.size <= SMALL and scales is None
             self._facts[index] = ["constant", *self._facts[index], small and value.tolist()]
             self._constants[key] = index
@@ -138,6 +145,12 @@ class File:
             return self._facts[index] if index != NONE else None
         before = sum(self._facts[i][0] != "constant" for i in range(index))
         return [before, *self._facts[index]]
+
+
+def _halves(values: Array) -> Array:
+    """4-bit integers, two a byte, the first in its low half."""
+    flat = np.append(values.ravel(), np.zeros(values.size % 2, np.int8)).astype(np.uint8) & 0xF
+    return np.asarray(flat[0::2] | flat[1::2] << 4)
 
 
 def _code(name: str) -> Any:

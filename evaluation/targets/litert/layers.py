@@ -166,9 +166,10 @@ def _weights(wires: Wires, node: NodeProto, weight: Array, axis: int) -> list[in
     bias = next(iter(parameters(wires.graph, node)[1:]), None)
     if layer is None:
         zeros = np.zeros(weight.shape[axis], np.float32)
-        return [wires.constant(weight), wires.constant(zeros if bias is None else bias)]
+        matrix = _float_weights(wires, node, weight, axis)
+        return [matrix, wires.constant(zeros if bias is None else bias)]
     turn = _turn(layer.weights, axis)
-    scales = Scales(tuple(layer.weight_scales.tolist()), axis=axis)
+    scales = Scales(tuple(layer.weight_scales.tolist()), axis=axis, bits=wires.bits[node.name])
     units = layer.weight_scales.astype(np.float64) * np.float32(layer.source.scale)
     sums = np.zeros(len(units)) if bias is None else np.round(bias.astype(np.float64) / units)
     integers = np.clip(sums, -LARGEST, LARGEST).astype(np.int32)
@@ -176,6 +177,20 @@ def _weights(wires: Wires, node: NodeProto, weight: Array, axis: int) -> list[in
         wires.file.constant(turn, scales),
         wires.file.constant(integers, Scales(tuple(np.float32(units).tolist()))),
     ]
+
+
+def _float_weights(wires: Wires, node: NodeProto, weight: Array, axis: int) -> int:
+    """The weights of a layer whose input is float."""
+    beside = wires.beside.get(node.name)
+    if beside is None:
+        return wires.constant(weight)
+    scales = Scales(tuple(beside.scales.tolist()), axis=axis, bits=wires.bits[node.name])
+    integers = wires.file.constant(_turn(beside.weights, axis), scales)
+    if beside.dynamic:
+        return integers
+    expanded = wires.file.tensor(weight.shape)
+    wires.file.operator("DEQUANTIZE", [integers], [expanded])
+    return expanded
 
 
 def _turn(integers: Array, axis: int) -> Array:

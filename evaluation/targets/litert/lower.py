@@ -16,22 +16,24 @@ from compressors.record import CompressedModel
 from evaluation.lowering.graph import alive
 from evaluation.lowering.lower import float_graph, quantized_layers, ranges
 from evaluation.lowering.plan import Plan
-from evaluation.targets.litert import layers, moves, operators
+from evaluation.targets.litert import layers, moves, norms, operators, upsampling
 from evaluation.targets.litert.integers import past_rectifier, plan
 from evaluation.targets.litert.operators import Handler, binary, unary
 from evaluation.targets.litert.refusal import refuse
 from evaluation.targets.litert.simplify import GELU, simplify
 from evaluation.targets.litert.sizes import resolve
+from evaluation.targets.litert.weights import besides, round_weights
 from evaluation.targets.litert.wires import Wires
 
 HANDLERS: Mapping[str, Handler] = {
     "Add": binary("ADD", schema.AddOptionsT),
     "AveragePool": operators.pool,
-    "BatchNormalization": operators.batch_norm,
+    "BatchNormalization": norms.batch_norm,
     "Cast": moves.cast,
     "Clip": operators.clip,
     "Concat": moves.concat,
     "Conv": layers.convolution,
+    "ConvTranspose": upsampling.transposed_convolution,
     "Div": binary("DIV", schema.DivOptionsT),
     "Exp": unary("EXP"),
     "Expand": moves.expand,
@@ -41,7 +43,7 @@ HANDLERS: Mapping[str, Handler] = {
     "Gemm": layers.linear,
     "GlobalAveragePool": operators.mean,
     "HardSwish": unary("HARD_SWISH"),
-    "LayerNormalization": operators.layer_norm,
+    "LayerNormalization": norms.layer_norm,
     "LeakyRelu": operators.leaky,
     "Log": unary("LOG"),
     "MatMul": operators.matmul,
@@ -68,14 +70,18 @@ HANDLERS: Mapping[str, Handler] = {
 def lower(compressed: CompressedModel, data: Data) -> tuple[bytes, str]:
     """The file, and its signature."""
     graph, factors, described = float_graph(compressed)
-    quantized = quantized_layers(graph, described, factors)
+    beside = besides(described, factors)
+    round_weights(graph, beside)
+    fixed = {name: facts for name, facts in described.items() if name not in beside}
+    quantized = quantized_layers(graph, fixed, factors)
+    bits = {name: facts.weight_bits or 8 for name, facts in described.items()}
     resolved, sizes = resolve(graph, compressed.example)
     simple = simplify(resolved)
     integers = plan(simple, quantized)
     layered = {id(n): quantized[n.name] for n in graph.nodes if n.name in quantized}
     seen = ranges(graph, Plan(layered, glue=integers.glue), data)
     integers.set_glue(simple, seen)
-    return _write(Wires(simple, sizes, integers))
+    return _write(Wires(simple, sizes, integers, beside, bits))
 
 
 def _write(wires: Wires) -> tuple[bytes, str]:

@@ -1,4 +1,4 @@
-"""Every other operator that LiteRT can be given: arithmetic, pools, means, activations, softmax.
+"""Operators on numbers and their neighbours: arithmetic, pools, means, activations, softmax.
 
 What works number by number keeps the order of dimensions in which its input is there, so that
 between convolutions nothing is transposed.
@@ -13,11 +13,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
 from onnx import NodeProto
 
-from evaluation.lowering.graph import Array, attributes
+from evaluation.lowering.graph import attributes
 from evaluation.lowering.plan import Scale
 from evaluation.targets.litert.integers import clip_bounds, past_rectifier
 from evaluation.targets.litert.layers import activation, pad, same_padding
-from evaluation.targets.litert.refusal import parameters, refuse
+from evaluation.targets.litert.refusal import refuse
 from evaluation.targets.litert.wires import CHANNELS_LAST, Order, Wires, plain
 
 Handler = Callable[[Wires, NodeProto], None]
@@ -199,63 +199,6 @@ def reduce(
     places = wires.constant(np.array([order.index(a) for a in sorted(axes)], np.int32))
     result = wires.write(target, tuple(ranked[d] for d in left), scale_of(wires, node, target))
     wires.file.operator(code, [index, places], [result], schema.ReducerOptionsT(keepDims=keep))
-
-
-def batch_norm(wires: Wires, node: NodeProto) -> None:
-    """A product and a sum for every channel."""
-    gamma, beta, average, variance = (
-        value.astype(np.float64) for value in parameters(wires.graph, node)
-    )
-    factor = gamma / np.sqrt(variance + attributes(node).get("epsilon", 1e-5))
-    source, target = node.input[0], node.output[0]
-    order = wires.order(source)
-    middle = wires.extra(tuple(wires.shape(source)[d] for d in order), source)
-    index = wires.read(source, order)
-    factors = _along_channels(factor, order)
-    wires.file.operator("MUL", [index, wires.constant(factors)], [middle], schema.MulOptionsT())
-    shift = wires.constant(_along_channels(beta - average * factor, order))
-    result = wires.write(target, order)
-    wires.file.operator("ADD", [middle, shift], [result], schema.AddOptionsT())
-
-
-def _along_channels(values: Array, order: Order) -> Array:
-    shape = [1] * len(order)
-    shape[order.index(1)] = len(values)
-    return values.astype(np.float32).reshape(shape)
-
-
-def layer_norm(wires: Wires, node: NodeProto) -> None:
-    """Its formula, over the last dimension."""
-    source, target = node.input[0], node.output[0]
-    shape, facts = wires.shape(source), attributes(node)
-    if facts.get("axis", -1) % len(shape) != len(shape) - 1:
-        refuse(node, "over several dimensions")
-    one = (*shape[:-1], 1)
-    last = wires.constant(np.array([len(shape) - 1], np.int32))
-    keep = schema.ReducerOptionsT(keepDims=True)
-    weight, *bias = parameters(wires.graph, node)
-    epsilon = np.array(facts.get("epsilon", 1e-5), np.float32)
-    x = wires.read(source)
-
-    def step(code: str, inputs: list[int], size: tuple[int, ...], options: Any = None) -> int:
-        made = wires.extra(size, source)
-        wires.file.operator(code, inputs, [made], options)
-        return made
-
-    average = step("MEAN", [x, last], one, keep)
-    centred = step("SUB", [x, average], shape, schema.SubOptionsT())
-    squares = step("MUL", [centred, centred], shape, schema.MulOptionsT())
-    variance = step("MEAN", [squares, last], one, keep)
-    safe = step("ADD", [variance, wires.constant(epsilon)], one, schema.AddOptionsT())
-    inverse = step("RSQRT", [safe], one)
-    normal = step("MUL", [centred, inverse], shape, schema.MulOptionsT())
-    if not bias:
-        end = wires.write(target)
-        wires.file.operator("MUL", [normal, wires.constant(weight)], [end], schema.MulOptionsT())
-        return
-    scaled = step("MUL", [normal, wires.constant(weight)], shape, schema.MulOptionsT())
-    end = wires.write(target)
-    wires.file.operator("ADD", [scaled, wires.constant(bias[0])], [end], schema.AddOptionsT())
 
 
 def matmul(wires: Wires, node: NodeProto) -> None:

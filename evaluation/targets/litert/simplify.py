@@ -10,7 +10,7 @@ from math import sqrt
 import numpy as np
 from onnx import NodeProto, helper
 
-from evaluation.lowering.graph import Graph, attributes
+from evaluation.lowering.graph import Graph
 
 GELU = "Gelu"
 

@@ -1,8 +1,9 @@
 """LiteRT on this machine's CPU: float, and 8-bit integer Linear, Conv1d and Conv2d.
 
 The file is written from the graph with the simulation's own integers, shifted to signed ones; what
-an integer layer writes is 8 bits too. XNNPACK's kernels run it. Latencies are what a Python caller
-of the interpreter sees.
+a layer of fixed scales writes is 8 bits too, one of dynamic scales writes floats, and finds its
+input's range row by row, of convolutions sample by sample. XNNPACK's kernels
+run it. Latencies are what a Python caller of the interpreter sees.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from compressors.record import CompressedModel, LayerRecord
 from evaluation.cache import make_folder, replacing
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
-from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Timing
+from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Precision, Timing
 from evaluation.task import Predict
 
 PACKAGE = "ai-edge-litert"
+INT8_WEIGHTS = Precision(8, None)  # expanded as the file is opened: small, and as fast as float
+INT4_WEIGHTS = Precision(4, 8)  # two a byte, expanded by XNNPACK's kernel
 
 
 class LiteRt:
@@ -32,13 +35,15 @@ class LiteRt:
     basis: Basis = "measured"
     capability = Capability(
         {
-            "linear": (FLOAT, INT8),
-            "conv2d": (FLOAT, INT8),
-            "conv1d": (FLOAT, INT8),
+            "linear": (FLOAT, INT8, INT8_WEIGHTS, INT4_WEIGHTS),
+            "conv2d": (FLOAT, INT8, INT8_WEIGHTS),
+            "conv1d": (FLOAT, INT8, INT8_WEIGHTS),
             "conv_transpose2d": (FLOAT,),
             "embedding": (FLOAT,),
         },
         channel_multiple=8,
+        functions={"symmetric": (4, 8)},
+        dynamic=True,
     )
 
     def __init__(self, threads: int = 1, batch: int = 1, cache_dir: str | None = None) -> None:
@@ -89,5 +94,5 @@ def _version() -> str:
         return metadata.version(PACKAGE)
     except metadata.PackageNotFoundError as error:
         raise UserError(
-            "The target litert needs a package that is not installed: pip install 'paredown[litert]'."
+            f"The target litert needs {PACKAGE}: pip install 'paredown[litert]'."
         ) from error

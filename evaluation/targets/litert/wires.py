@@ -7,6 +7,7 @@ says for each dimension in the file which one of the graph it is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from evaluation.lowering.plan import Scale
 from evaluation.targets.litert.file import File, Scales
 from evaluation.targets.litert.integers import Integers
 from evaluation.targets.litert.sizes import Sizes
+from evaluation.targets.litert.weights import Beside
 
 Order = tuple[int, ...]
 CHANNELS_LAST: dict[int, Order] = {3: (0, 2, 1), 4: (0, 2, 3, 1)}
@@ -45,6 +47,8 @@ class Wires:
     graph: Graph
     sizes: Sizes
     integers: Integers
+    beside: Mapping[str, Beside] = field(default_factory=dict)  # by the layer's name
+    bits: Mapping[str, int] = field(default_factory=dict)  # of integer weights, by the layer's name
     file: File = field(default_factory=File)
     forms: dict[str, dict[Form, int]] = field(default_factory=dict)
 
