@@ -48,13 +48,16 @@ def as_single(args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def calls(model: nn.Module, layers: Collection[str], args: tuple[Tensor, ...]) -> dict[str, Call]:
-    """The first call of every layer, in the order of execution; not of layers never called."""
+    """The first call of every layer, in the order of execution; not of layers never called.
+
+    Nor of the projections within an attention that torch computes as one.
+    """
     watch = _Watch()
     handles = []
-    for name in layers:
-        layer = model.get_submodule(name)
-        note = partial(watch.note, name)
-        handles.append(layer.register_forward_hook(note, with_kwargs=True))
+    for name, layer in model.named_modules():
+        if name in layers:
+            note = partial(watch.note, name)
+            handles.append(layer.register_forward_hook(note, with_kwargs=True))
     try:
         with watch:
             model(*args)
