@@ -100,9 +100,9 @@ def to_model(graph: Graph) -> onnx.ModelProto:
     made = helper.make_graph(
         written, "g", _typed(graph.inputs, names), _typed(graph.outputs, names), initializers
     )
-    return helper.make_model(
-        made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-    )
+    others = sorted({node.domain for node in written} - {""})
+    opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(name, 1) for name in others)]
+    return helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION)
 
 
 def signature(graph: Graph) -> str:

@@ -18,12 +18,12 @@ LAYERS = {"Conv", "ConvTranspose", "Gemm"}
 def keep_float(graph: Graph) -> None:
     """Guard every float layer between integers, in place."""
     for layer in [node for node in graph.nodes if node.op_type in LAYERS]:
-        if layer.input[1] in graph.constants and _reads_integers(graph, layer):
+        if _is_integers(graph, layer.input[0]) and not _is_integers(graph, layer.input[1]):
             _guard(graph, layer)
 
 
-def _reads_integers(graph: Graph, layer: NodeProto) -> bool:
-    before = graph.producer(layer.input[0])
+def _is_integers(graph: Graph, tensor: str) -> bool:
+    before = graph.producer(tensor)
     return before is not None and before.op_type == "DequantizeLinear"
 
 

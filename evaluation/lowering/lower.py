@@ -3,11 +3,13 @@
 Float export, batch norms folded into weights, integer weights exactly as simulated (a batch norm's
 factor goes into the scales, its sign into the integers), then the plan of what stays in integers,
 its missing ranges seen on the calibration split, and the pairs that say all this to a runtime.
+Layers that are quantised otherwise than in fixed integers get the weights that they are simulated
+with, as floats; a target whose runtime has more for them says so by its forms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 
 import numpy as np
@@ -17,28 +19,55 @@ from torch import Tensor, nn
 from compressors.data import Data
 from compressors.quantization.layers import LayerQuantization, describe, strip
 from compressors.record import CompressedModel
-from evaluation.lowering.export import Factors, export
+from evaluation.lowering.export import TURNED, Factors, export
 from evaluation.lowering.graph import Array, Graph, to_model
 from evaluation.lowering.guard import keep_float
 from evaluation.lowering.plan import Plan, QuantizedLayer, Scale, plan, set_glue
 from evaluation.lowering.qdq import write, write_layers_only
 from evaluation.targets.ort_cpu.session import Session
 
+Forms = Callable[[Graph, Mapping[str, LayerQuantization], Factors], None]
+
 UNTIED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)
 LARGEST_BIAS = 2.0**30  # of a kernel's 32-bit sums, with room for what is added to it
 
 
-def lower(compressed: CompressedModel, data: Data) -> Graph:
+def lower(compressed: CompressedModel, data: Data, forms: Forms | None = None) -> Graph:
     """The deployable graph."""
     graph, factors, described = float_graph(compressed)
-    layers = quantized_layers(graph, described, factors)
-    if not layers:
-        return graph
-    planned = plan(graph, layers)
-    set_glue(planned, ranges(graph, planned, data))
-    written = write(graph, planned)
-    keep_float(written)
-    return written
+    fixed = {name: facts for name, facts in described.items() if in_fixed_integers(facts)}
+    round_weights(graph, {n: f for n, f in described.items() if n not in fixed}, factors)
+    layers = quantized_layers(graph, fixed, factors)
+    if layers:
+        planned = plan(graph, layers)
+        set_glue(planned, ranges(graph, planned, data))
+        graph = write(graph, planned)
+    if forms is not None:
+        forms(graph, described, factors)
+    if layers:
+        keep_float(graph)
+    return graph
+
+
+def in_fixed_integers(facts: LayerQuantization) -> bool:
+    """Whether a layer reads 8-bit integers of a scale that is known beforehand."""
+    return facts.scale is not None and facts.weight_integers is not None
+
+
+def round_weights(
+    graph: Graph, described: Mapping[str, LayerQuantization], factors: Factors
+) -> None:
+    """Weights as they are simulated, in the places of the exact ones."""
+    for name, facts in described.items():
+        if facts.stored is None:
+            continue
+        weight = f"{name}.weight"
+        values = facts.stored.values().float().numpy()
+        if weight in factors:
+            values = values * factors[weight].reshape(-1, *(1,) * (values.ndim - 1))
+        for place, rounded in ((weight, values), (f"{weight}{TURNED}", values.T)):
+            if place in graph.constants:
+                graph.constants[place] = np.ascontiguousarray(rounded, np.float32)
 
 
 def float_graph(

@@ -122,10 +122,13 @@ def _wanted(graph: Graph, made: Plan) -> set[str]:
     wanted: set[str] = set()
     through = SAME_SCALE | OWN_SCALE | {"Relu", "Clip"}
     for node in reversed(graph.nodes):
+        read = [name for name in node.input if name not in graph.constants]
         if id(node) in made.layers:
             wanted.add(node.input[0])
+        elif node.op_type == "Add" and len(read) == 1:
+            continue  # a bias, which is added to floats
         elif node.op_type in through and wanted.intersection(node.output):
-            wanted.update(name for name in node.input if name not in graph.constants)
+            wanted.update(read)
     return wanted
 
 

@@ -17,7 +17,7 @@ from compressors.policies.policy_rules import full_rank, kept_channels, kept_hea
 from compressors.policies.steps import LowRank, Quantize, Sparsify
 from compressors.record import LayerRecord
 from compressors.structures.structure import Layer, Structure
-from evaluation.target import Capability
+from evaluation.target import STORED, Capability
 from search.space.options import Choice
 from search.space.words import NEUTRAL, Words
 
@@ -41,7 +41,7 @@ class Rules:
         layer = self.structure.layer(name)
         offered = self.capability.offered(layer.kind) if layer else ()
         words = (str(precision) for precision in offered)
-        gained = [word for word in words if not self.simulated(name, word)]
+        gained = [word for word in words if set(self.simulated(name, word)) <= {STORED}]
         return list(dict.fromkeys((NEUTRAL["quantize"], *gained)))
 
     def refused(self, name: str, word: Choice) -> Reason:

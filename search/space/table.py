@@ -16,6 +16,7 @@ from search.space.space import Space
 _SIMULATED = {
     "sparsify": "zeros are simulated",
     "quantize.activations": "activations are simulated, as the kernels compute in float",
+    "quantize.weights": "widths without a kernel, which save bytes alone",
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.target import Precision
+from evaluation.target import STORED, Precision
 
 Layer = Mapping[str, Any]
 _USUAL = {"weight_function": "symmetric", "granularity": "channel", "rounding": "nearest"}
@@ -70,6 +70,8 @@ def simulated_parts(layers: Sequence[Layer]) -> str:
 def _part(step: str, layer: Layer) -> str:
     if step == "sparsify":
         return f"{layer['pattern']} zeros" if layer.get("pattern") else "zeros"
+    if step == STORED:
+        return "weights (fewer bytes alone)"
     return step.removeprefix("quantize.")
 
 

@@ -14,6 +14,7 @@ from evaluation.targets.storage.storage import Storage
 
 KERNELS = OrtCpu.capability
 STORED = Storage.capability
+ADVICE = "; target.storage_only=true would store it so"
 
 
 def layer(kind: str = "linear", bits: tuple[int | None, int | None] = (8, 8), **facts: Any) -> Any:
@@ -23,13 +24,23 @@ def layer(kind: str = "linear", bits: tuple[int | None, int | None] = (8, 8), **
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (layer(bits=(4, None)), "as w4af; valid for linear: float, w8a8"),
+        (layer(bits=(4, 4)), "as w4a4; valid for linear: float, w8a8, w4af"),
+        (layer(bits=(3, 8)), f"as w3a8; valid for linear: float, w8a8, w4af{ADVICE}"),
+        (layer("conv2d", (4, None)), f"as w4af; valid for conv2d: float, w8a8{ADVICE}"),
         (layer("conv1d"), "as w8a8; valid for conv1d: float"),
-        (layer("embedding", (8, None)), "as w8af; valid for embedding: float"),
-        (layer(dynamic=True), "with dynamic activations; valid: dynamic false"),
+        (layer("embedding", (8, None)), f"as w8af; valid for embedding: float{ADVICE}"),
+        (layer("conv2d", dynamic=True), "with dynamic activations; valid: dynamic false"),
         (layer(weight_function="kmeans"), "with function kmeans at 8 bits; valid there: symmetric"),
         (layer(weight_function="e4m3"), "with function e4m3 at 8 bits; valid there: symmetric"),
         (layer(granularity="group32"), "with granularity group32; valid: channel, tensor"),
+        (
+            layer(bits=(4, None), granularity="group48"),
+            "with groups of 48; valid: 16, 32, 64, 128, 256",
+        ),
+        (
+            layer(bits=(4, None), weight_function="log"),
+            "with function log at 4 bits; valid there: symmetric, asymmetric",
+        ),
     ],
 )
 def test_what_has_no_kernel_is_refused_with_the_valid_choices(asked: Any, words: str) -> None:
@@ -44,6 +55,8 @@ def test_what_has_no_kernel_is_refused_with_the_valid_choices(asked: Any, words:
         layer("conv2d", weight_function="symmetric", granularity="tensor"),
         layer("conv_transpose2d", (None, None)),
         layer("embedding", (None, None), sparsity=0.5),
+        layer(dynamic=True),
+        layer(bits=(4, None), granularity="group64", weight_function="asymmetric"),
     ],
 )
 def test_what_has_a_kernel_is_taken(asked: Any) -> None:
@@ -84,10 +97,26 @@ def test_activations_that_a_file_rounds_are_computed_in_float() -> None:
 
 
 def test_what_is_offered_fits_the_number_format() -> None:
-    assert KERNELS.offered("linear") == (FLOAT, INT8)
+    assert KERNELS.offered("linear") == (FLOAT, INT8, Precision(4, None))
+    assert KERNELS.offered("linear", "asymmetric") == (FLOAT, Precision(4, None))
+    assert KERNELS.offered("conv2d") == (FLOAT, INT8)
     assert KERNELS.offered("linear", "kmeans") == (FLOAT,)
     assert KERNELS.offered("embedding") == (FLOAT,)
     assert Precision(1, None) not in STORED.offered("linear")
     assert Precision(1, None) in STORED.offered("linear", "binary")
     assert {p.weights for p in STORED.offered("conv2d", "ternary")} == {None, 2}
     assert all(p.activations is None for p in STORED.offered("embedding"))
+
+
+def test_widths_without_a_kernel_are_taken_where_that_is_asked_for_and_said_to_be_stored_only() -> (
+    None
+):
+    asked = [layer(bits=(3, 8)), layer("conv2d", (5, None)), layer("embedding", (8, None))]
+    stores = OrtCpu(storage_only=True).capability
+    for one in asked:
+        assert KERNELS.refusal(one) is not None
+        assert stores.refusal(one) is None
+        assert stores.simulated(one) == ("quantize.weights",)
+    for one in (layer(), layer(bits=(4, None)), layer(bits=(None, None))):
+        assert stores.simulated(one) == ()
+    assert Precision(3, 8) in stores.offered("conv2d")

@@ -1,8 +1,9 @@
-"""ONNX Runtime on this machine's CPU: float, and 8-bit integer Linear and Conv2d.
+"""ONNX Runtime on this machine's CPU: float, 8-bit integers, linear layers of 4 and 8-bit weights.
 
-Activations are unsigned, weights signed and per channel or per tensor: the pair that has fast
-kernels here. Zeros are multiplied like any weight. Latencies are what a Python caller of
-`InferenceSession.run` sees.
+Integer activations are unsigned, weights signed and per channel or per tensor: the pair that has
+fast kernels here. Zeros are multiplied like any weight. Where the user asks for it
+(`storage_only`), weights of other widths are packed in the file, and computed as what has a kernel.
+Latencies are what a Python caller of `InferenceSession.run` sees.
 """
 
 from __future__ import annotations
@@ -24,9 +25,13 @@ from evaluation.lowering.graph import signature, to_model
 from evaluation.lowering.lower import lower
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
-from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Timing
+from evaluation.target import Artifact, Basis, Timing
+from evaluation.targets.ort_cpu.kernels import TABLE, table
+from evaluation.targets.ort_cpu.rewriting import Forms
 from evaluation.targets.ort_cpu.session import VERSION, OrtOpener
 from evaluation.task import Predict
+
+ROUNDED = 0.05  # the tolerances where kernels round inputs that the simulation leaves in float
 
 
 class OrtCpu:
@@ -37,18 +42,24 @@ class OrtCpu:
     tolerance = 0.02
     layer_tolerance = 3e-4
     basis: Basis = "measured"
-    capability = Capability(
-        {
-            "linear": (FLOAT, INT8),
-            "conv2d": (FLOAT, INT8),
-            "conv1d": (FLOAT,),
-            "conv_transpose2d": (FLOAT,),
-            "embedding": (FLOAT,),
-        },
-        channel_multiple=8,
-    )
+    capability = TABLE
 
-    def __init__(self, threads: int = 1, batch: int = 1, cache_dir: str | None = None) -> None:
+    def __init__(
+        self,
+        threads: int = 1,
+        batch: int = 1,
+        cache_dir: str | None = None,
+        *,
+        storage_only: bool = False,
+        round_inputs: bool = False,
+    ) -> None:
+        for rule, value in (("storage_only", storage_only), ("round_inputs", round_inputs)):
+            if not isinstance(value, bool):
+                raise UserError(f"target.{rule} cannot be {value!r}; valid: true, false.")
+        self.capability = table(storage_only=storage_only, round_inputs=round_inputs)
+        self._forms = Forms(round_inputs)
+        if round_inputs:
+            self.tolerance, self.layer_tolerance = ROUNDED, ROUNDED
         self._files = Files.of(
             self.name,
             OrtOpener(threads),
@@ -62,7 +73,7 @@ class OrtCpu:
         """Write the ONNX file."""
         for layer in compressed.record.layers:
             self._check(layer)
-        graph = lower(compressed, data)
+        graph = lower(compressed, data, self._forms)
         make_folder(path.parent)
         with replacing(path) as temporary:
             temporary.write_bytes(to_model(graph).SerializeToString())

@@ -1,0 +1,121 @@
+"""Weights of a few bits, packed in the file and spread out by operators that run once.
+
+All codes of one width lie in a row in as few bytes as they need: planes of 4, 2 and 1 bits, of
+which each byte holds several codes. Shifts and remainders take them apart; ONNX Runtime computes
+what depends on constants alone when a session is made, so that kernels see plain weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper
+
+from evaluation.lowering.graph import Array, Graph
+
+PLANES = (4, 2, 1)
+EIGHT = 8  # codes whose bytes are whole in every plane
+
+
+@dataclass
+class Pool:
+    """The codes of one width, and the tensors that they are for."""
+
+    graph: Graph
+    bits: int
+    _known: dict[bytes, str] = field(default_factory=dict)
+    _codes: list[Array] = field(default_factory=list)
+    _names: list[str] = field(default_factory=list)
+
+    def add(self, codes: Array) -> str:
+        """The tensor (one dimension, unsigned bytes) that will hold these codes."""
+        key = codes.astype(np.uint8).tobytes()
+        if key not in self._known:
+            self._known[key] = self.graph.fresh()
+            self._codes.append(codes.reshape(-1).astype(np.uint8))
+            self._names.append(self._known[key])
+        return self._known[key]
+
+    def write(self) -> list[NodeProto]:
+        """The nodes that take the codes apart, to be put before all others."""
+        codes = np.concatenate(self._codes)
+        missing = -len(codes) % EIGHT
+        steps = Steps(self.graph)
+        whole = spread(steps, np.pad(codes, (0, missing)), self.bits)
+        sizes = [*(len(part) for part in self._codes), *([missing] if missing else [])]
+        names = [*self._names, *([self.graph.fresh()] if missing else [])]
+        wanted = steps.constant(np.array(sizes, np.int64))
+        steps.nodes.append(helper.make_node("Split", [whole, wanted], names))
+        return steps.nodes
+
+
+@dataclass
+class Steps:
+    """Nodes put down one after another; what is there already is not made again."""
+
+    graph: Graph
+    nodes: list[NodeProto] = field(default_factory=list)
+    _known: dict[tuple[object, ...], str] = field(default_factory=dict)
+
+    def make(self, kind: str, *inputs: str, **facts: object) -> str:
+        """The output of a node."""
+        key = (kind, inputs, str(facts))
+        if key not in self._known:
+            self._known[key] = self.graph.fresh()
+            self.nodes.append(helper.make_node(kind, inputs, [self._known[key]], **facts))
+        return self._known[key]
+
+    def constant(self, value: Array) -> str:
+        """A constant's name."""
+        key = (value.dtype, value.shape, value.tobytes())
+        if key not in self._known:
+            self._known[key] = self.graph.fresh()
+            self.graph.constants[self._known[key]] = value
+        return self._known[key]
+
+
+def spread(steps: Steps, codes: Array, bits: int) -> str:
+    """Codes, a multiple of eight of them, as a tensor of one a byte that is stored packed."""
+    flat = steps.constant(np.array([-1], np.int64))
+    if bits == EIGHT:
+        return steps.constant(codes)
+    parts, low = [], 0
+    for width in PLANES:
+        if not bits & width:
+            continue
+        part = steps.make("Reshape", _plane(steps, codes >> low, width), flat)
+        if low:
+            part = steps.make("BitShift", part, steps.constant(_byte(low)), direction="LEFT")
+        parts.append(part)
+        low += width
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = steps.make("Add", whole, part)
+    return whole
+
+
+def _plane(steps: Steps, codes: Array, width: int) -> str:
+    """The lowest bits of every code; a byte holds codes that lie far apart."""
+    count = 8 // width
+    shifts = (np.arange(count) * width).astype(np.uint8)[:, None]
+    table = (codes & (2**width - 1)).reshape(count, -1)
+    packed = np.bitwise_or.reduce(table << shifts, axis=0).astype(np.uint8)
+    moved = steps.make(
+        "BitShift", steps.constant(packed), steps.constant(shifts), direction="RIGHT"
+    )
+    return steps.make("Mod", moved, steps.constant(_byte(2**width)))
+
+
+def _byte(value: int) -> Array:
+    return np.array(value, np.uint8)
+
+
+def as_floats(steps: Steps, tensor: str) -> str:
+    """A tensor of codes as floats."""
+    return steps.make("Cast", tensor, to=TensorProto.FLOAT)
+
+
+def as_integers(steps: Steps, tensor: str) -> str:
+    """A tensor of codes as signed bytes."""
+    return steps.make("Cast", tensor, to=TensorProto.INT8)
