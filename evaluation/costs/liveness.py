@@ -28,7 +28,7 @@ def peak_bytes(steps: Sequence[Step], sizes: Mapping[int, float], outputs: Itera
     for number, step in enumerate(steps):
         if step.in_place:
             _write_over(number, step, sizes, lives)
-    changes = [0.0] * (len(steps) + 1)
+    changes = [0.0] * (len(steps) + 2)
     for buffer, (first, last) in lives.items():
         changes[first] += sizes[buffer]
         changes[last + 1] -= sizes[buffer]
@@ -36,7 +36,7 @@ def peak_bytes(steps: Sequence[Step], sizes: Mapping[int, float], outputs: Itera
 
 
 def _lives(steps: Sequence[Step], kept: set[int]) -> dict[int, tuple[int, int]]:
-    """The first and the last step at which each buffer is held."""
+    """The first and the last step at which each buffer is held; one that is kept, beyond all."""
     lives: dict[int, tuple[int, int]] = {}
     for number, step in enumerate(steps):
         for buffer in step.reads:
@@ -45,8 +45,7 @@ def _lives(steps: Sequence[Step], kept: set[int]) -> dict[int, tuple[int, int]]:
         for buffer in step.writes:
             first = lives[buffer][0] if buffer in lives else number
             lives[buffer] = first, number
-    end = len(steps) - 1
-    return {b: (first, end if b in kept else last) for b, (first, last) in lives.items()}
+    return {b: (first, len(steps) if b in kept else last) for b, (first, last) in lives.items()}
 
 
 def _write_over(

@@ -128,9 +128,9 @@ def test_a_convolution_is_the_matrix_product_that_torch_unfolds_it_to(
 ) -> None:
     columns = unfold(
         torch.zeros(2, *shape),
-        layer.kernel_size,  # type: ignore[arg-type]
+        layer.kernel_size,
         layer.dilation,
-        layer.padding,
+        layer.padding,  # type: ignore[arg-type]
         layer.stride,
     )
     inputs, positions = columns.shape[1] // layer.groups, 2 * columns.shape[2]
