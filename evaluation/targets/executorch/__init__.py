@@ -1,0 +1,1 @@
+"""ExecuTorch with the XNNPACK backend, on this machine's CPU."""

@@ -1,0 +1,142 @@
+"""ExecuTorch's Python runtime: methods of .pte files, and calls on them.
+
+The one place that imports the runtime. Its thread pool is the process's own, one for all files,
+and cannot be changed while a file is open. A file takes so many samples in a call as it was made
+for; more are run in pieces.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compressors.errors import UserError
+from evaluation.measuring.runner import Array
+
+FIXED_BATCH = "fixed_batch"  # a method of files that take so many samples and no other number
+TYPES = {6: torch.float32, 4: torch.int64, 3: torch.int32, 11: torch.bool}  # ExecuTorch's numbers
+_open: WeakSet[Session] = WeakSet()
+
+
+def runtime_version() -> str:
+    """The installed version; a missing one is the user's to mend."""
+    try:
+        return version("executorch")
+    except PackageNotFoundError as error:
+        raise UserError(
+            "The target executorch needs ExecuTorch: pip install 'paredown[executorch]'."
+        ) from error
+
+
+@dataclass(frozen=True)
+class ExecutorchOpener:
+    """Opens .pte files with so many threads."""
+
+    threads: int
+
+    def __call__(self, path: Path) -> Session:
+        """The session of a file."""
+        if not path.is_file():
+            raise UserError(f"There is no model file '{path}'; build it first, or name another.")
+        return Session(path, self.threads)
+
+
+class Session:
+    """A model that runs."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        with _hushed():
+            _pin(threads)
+            try:
+                self._open(path)
+            except (RuntimeError, ValueError, KeyError) as error:
+                reason = str(error).splitlines()[0]
+                raise UserError(f"ExecuTorch cannot load '{path}': {reason}.") from error
+        _open.add(self)
+
+    def _open(self, path: Path) -> None:
+        from executorch.runtime import Runtime  # type: ignore[import-untyped]
+
+        self._program = Runtime.get().load_program(path.read_bytes())
+        self._method = self._program.load_method("forward")
+        about = self._method.metadata
+        self._inputs = [about.input_tensor_meta(n) for n in range(about.num_inputs())]
+        self._largest = int(self._inputs[0].sizes()[0])
+        self._fixed = FIXED_BATCH in self._program.method_names
+
+    def run(self, *args: Array) -> Array:
+        """The first output, as an array."""
+        tensors = [torch.from_numpy(np.ascontiguousarray(arg)) for arg in args]
+        pieces = zip(*(tensor.split(self._largest) for tensor in tensors), strict=True)
+        return torch.cat([self._piece(piece) for piece in pieces]).numpy()
+
+    def call(self, batch: int) -> Callable[[], object]:
+        """One run on made-up inputs of a batch size, as a Python caller makes it."""
+        if batch > self._largest or (self._fixed and batch != self._largest):
+            raise UserError(
+                f"The file takes {self._largest} samples in a call, so that {batch} cannot be"
+                " timed; build it with that target.batch."
+            )
+        chance = torch.Generator().manual_seed(0)
+        inputs = [_made_up(about, batch, chance) for about in self._inputs]
+        method = self._method
+        return lambda: method.execute(inputs)
+
+    def _piece(self, piece: tuple[Tensor, ...]) -> Tensor:
+        count = len(piece[0])
+        if self._fixed and count < self._largest:
+            missing = self._largest - count
+            piece = tuple(torch.cat([t, t[-1:].expand(missing, *t.shape[1:])]) for t in piece)
+        result: Tensor = self._method.execute(piece)[0]
+        return result[:count]
+
+
+def _made_up(about: Any, batch: int, chance: torch.Generator) -> Tensor:
+    kind = TYPES.get(int(about.dtype()))
+    if kind is None:
+        raise UserError(f"Inputs of type {about.dtype()} cannot be timed; valid: floats, integers.")
+    shape = (batch, *about.sizes()[1:])
+    if kind is not torch.float32:  # it may be an index, of which only 0 surely exists
+        return torch.zeros(shape, dtype=kind)
+    return torch.randn(shape, generator=chance)
+
+
+def _pin(threads: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from executorch.extension.pybindings import portable_lib  # type: ignore[import-untyped]
+
+    if portable_lib._threadpool_get_thread_count() == threads:
+        return
+    if len(_open):
+        raise UserError(
+            f"target.threads cannot be {threads} in a process where files are open with another"
+            " number; valid: the same number."
+        )
+    portable_lib._unsafe_reset_threadpool(threads)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """The runtime tells of its search for processors, and of broken files, past Python's streams."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,80 @@
+"""ExecuTorch with the XNNPACK backend on this machine's CPU: float, and 8-bit Linear and Conv2d.
+
+Integer layers read and write 8-bit integers, weights per channel. Operators that XNNPACK lacks run
+in ExecuTorch's portable kernels, in float. Latencies are what a Python caller of `Method.execute`
+sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from compressors.data import Data
+from compressors.errors import UserError
+from compressors.record import CompressedModel, LayerRecord
+from evaluation.cache import make_folder, replacing
+from evaluation.measurement import Value
+from evaluation.measuring.files import Files
+from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Timing
+from evaluation.targets.executorch.session import ExecutorchOpener, runtime_version
+from evaluation.task import Predict
+
+
+class Executorch:
+    """ExecuTorch with so many threads, timed at one batch size."""
+
+    name = "executorch"
+    suffix = ".pte"
+    tolerance = 0.03
+    basis: Basis = "measured"
+    capability = Capability(
+        {
+            "linear": (FLOAT, INT8),
+            "conv2d": (FLOAT, INT8),
+            "conv1d": (FLOAT,),
+            "conv_transpose2d": (FLOAT,),
+            "embedding": (FLOAT,),
+        },
+        channel_multiple=8,
+    )
+
+    def __init__(self, threads: int = 1, batch: int = 1, cache_dir: str | None = None) -> None:
+        self._batch = batch
+        self._files = Files.of(
+            self.name,
+            ExecutorchOpener(threads),
+            runtime=runtime_version(),
+            threads=threads,
+            batch=batch,
+            cache=cache_dir,
+        )
+
+    def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
+        """Write the .pte file."""
+        from evaluation.targets.executorch.lower import lower
+
+        for layer in compressed.record.layers:
+            self._check(layer)
+        written, signature = lower(compressed, data, self._batch)
+        make_folder(path.parent)
+        with replacing(path) as temporary:
+            temporary.write_bytes(written)
+        return Artifact(path, path.stat().st_size, signature)
+
+    def load(self, path: Path) -> Predict:
+        """A callable that runs the file."""
+        return self._files.load(path)
+
+    def latency(self, artifact: Artifact, reference: Artifact) -> Value:
+        """Measured alone beside the reference, once a signature, then remembered."""
+        return self._files.latency(artifact, reference)
+
+    def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
+        """One timing a candidate, in their order, interleaved with the reference."""
+        return self._files.compare(reference, candidates)
+
+    def _check(self, layer: LayerRecord) -> None:
+        reason = self.capability.refusal(layer)
+        if reason:
+            raise UserError(f"{self.name} has no kernel for layer '{layer.name}' {reason}.")
