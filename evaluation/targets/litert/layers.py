@@ -169,7 +169,9 @@ def _weights(wires: Wires, node: NodeProto, weight: Array, axis: int) -> list[in
         matrix = _float_weights(wires, node, weight, axis)
         return [matrix, wires.constant(zeros if bias is None else bias)]
     turn = _turn(layer.weights, axis)
-    scales = Scales(tuple(layer.weight_scales.tolist()), axis=axis, bits=wires.bits[node.name])
+    # XNNPACK's kernel of fixed scales takes two integers a byte where rows fill whole bytes.
+    bits = wires.bits[node.name] if weight.shape[-1] % 2 == 0 else 8
+    scales = Scales(tuple(layer.weight_scales.tolist()), axis=axis, bits=bits)
     units = layer.weight_scales.astype(np.float64) * np.float32(layer.source.scale)
     sums = np.zeros(len(units)) if bias is None else np.round(bias.astype(np.float64) / units)
     integers = np.clip(sums, -LARGEST, LARGEST).astype(np.int32)

@@ -106,10 +106,12 @@ def split(wires: Wires, node: NodeProto) -> None:
 
 
 def gather(wires: Wires, node: NodeProto) -> None:
-    """GATHER along one dimension."""
+    """GATHER along one dimension; of one place, a slice."""
     source, indices = node.input
     axis = attributes(node).get("axis", 0) % wires.rank(source)
     places = wires.fixed(indices)
+    if places is not None and places.ndim == 0 and source not in wires.graph.constants:
+        return _pick(wires, node, axis, int(places) % wires.shape(source)[axis])
     if places is not None:
         size = wires.shape(source)[axis]
         index = wires.constant(np.where(places < 0, places + size, places).astype(np.int32))
@@ -118,6 +120,19 @@ def gather(wires: Wires, node: NodeProto) -> None:
     options = schema.GatherOptionsT(axis=axis)
     target = wires.write(node.output[0])
     wires.file.operator("GATHER", [wires.read(source), index], [target], options)
+    return None
+
+
+def _pick(wires: Wires, node: NodeProto, axis: int, place: int) -> None:
+    source, target = node.input[0], node.output[0]
+    if wires.sizes.varying[source][axis]:
+        refuse(node, "of one sample of a batch")
+    sizes = list(wires.shape(source))
+    begin, stop = [0] * len(sizes), [END] * len(sizes)
+    begin[axis], stop[axis], sizes[axis] = place, place + 1, 1
+    one = wires.extra(tuple(sizes), source)
+    strided(wires, wires.read(source), one, begin, stop, [1] * len(sizes))
+    wires.reshape(one, wires.write(target), wires.varying_shape(target))
 
 
 def expand(wires: Wires, node: NodeProto) -> None:

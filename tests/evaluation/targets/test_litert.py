@@ -64,6 +64,9 @@ class Read:
         kind = schema.TensorType.INT8
         return {name for name, o in self.layers().items() if self.types(o) == (kind,) * 3}
 
+    def constants(self) -> list[Any]:
+        return [t for t in self._graph.tensors if self._model.buffers[t.buffer].data is not None]
+
     def values(self, index: int) -> Any:
         tensor = self.tensor(index)
         raw = np.asarray(self._model.buffers[tensor.buffer].data, np.uint8)
@@ -136,6 +139,50 @@ def test_integer_and_float_layers_side_by_side(chosen: tuple[str, ...], tmp_path
     assert departure(compressed, path, inputs) < 0.03
 
 
+FORMS = {  # types of input, weights and output of each layer's kernel
+    "dynamic": (Quantize(8, 8, dynamic=True), ("FLOAT32", "INT8", "FLOAT32")),
+    "weights": (Quantize(8, None), ("FLOAT32", "FLOAT32", "FLOAT32")),
+    "halves": (Quantize(4, 8), ("INT8", "INT4", "INT8")),
+    "dynamic halves": (Quantize(4, 8, dynamic=True), ("FLOAT32", "INT4", "FLOAT32")),
+}
+
+
+class Dense(nn.Sequential):
+    """Linear layers alone, of odd numbers of features too."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(33, 41), nn.ReLU(), nn.Linear(41, 64), nn.Linear(64, 5))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_other_forms_of_integer_weights(form: str, tmp_path: Path) -> None:
+    step, types = FORMS[form]
+    path = tmp_path / "m.tflite"
+    given = Given(seeded(Dense), (33,))
+    compressed = lowered(given, path, quantize=step)
+    read = Read(path)
+    expected = [tuple(getattr(schema.TensorType, name) for name in types)] * 3
+    if form == "halves":  # rows of 33 and 41 fill no whole bytes
+        expected[:2] = [(schema.TensorType.INT8,) * 3] * 2
+    assert [read.types(o) for o in read.layers().values()] == expected
+    assert read.counts["DEQUANTIZE"] == {"weights": 3, "halves": 1}.get(form, 0)
+    assert delegated(path)
+    single = given.inputs[:1]
+    exact = 1e-5 if form == "weights" else 0.03
+    assert departure(compressed, path, single) < exact
+    assert departure(compressed, path, given.inputs) < max(exact, LiteRt.tolerance * (step.dynamic))
+
+
+@pytest.mark.parametrize("step", [Quantize(8, 8, dynamic=True), Quantize(8, None)])
+def test_convolutions_with_float_inputs_keep_8_bit_weights(step: Quantize, tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    given = Given(seeded(Relu6Net), (3, 8, 8))
+    compressed = lowered(given, path, quantize=step)
+    stored = [t for t in Read(path).constants() if t.type == schema.TensorType.INT8]
+    assert len(stored) == 3
+    assert departure(compressed, path, given.inputs[:4]) < (0.04 if step.dynamic else 1e-5)
+
+
 MODELS = [(Relu6Net, (3, 8, 8), 3), (Tokens, (6, 24), 2), (Split2, (1, 10, 10), 3)]
 
 
@@ -153,7 +200,7 @@ def test_other_architectures(
 FAMILIES = ("plain", "mobilenet", "densenet", "resnext", "conv1d", "own_attention", "transformer")
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "tied"])
+@pytest.mark.parametrize("name", [*FAMILIES, "tied", "decoder"])
 def test_float_models_answer_as_torch_does(name: str, tmp_path: Path) -> None:
     plain = CompressedModel(build(name), Record("", 0, ()), example_for(name))
     data = data_for(name, torch.float32)
