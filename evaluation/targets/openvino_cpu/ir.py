@@ -6,7 +6,7 @@ Codes of fewer than 8 bits are packed. Knows nothing of how a model was quantise
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +20,8 @@ from evaluation.cache import replacing
 from evaluation.lowering.graph import Array
 
 NARROW = {(True, 4): ov.Type.i4, (False, 4): ov.Type.u4}
+LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul")
+UNBIASED = "/WithoutBiases"  # as OpenVINO names a layer whose bias comes after
 
 
 def write(model: onnx.ModelProto, bits: Mapping[str, int], path: Path) -> None:
@@ -31,7 +33,7 @@ def write(model: onnx.ModelProto, bits: Mapping[str, int], path: Path) -> None:
         if node.get_type_name() == "Convert" and bits.get(name.removesuffix(":zero"), 8) < 8:
             _narrow(node, bits[name.removesuffix(":zero")])
     _share(network)
-    _name(network, {node.name for node in model.graph.node if node.name})
+    _name(network, _names(model))
     xml, weights = parts(path)
     with TemporaryDirectory(dir=path.parent, prefix=".") as folder:
         whole = Path(folder) / "model.xml"
@@ -54,19 +56,49 @@ def _numbers_alone(inputs: str) -> str:
     return re.sub(r'<port id="(\d+)".*?(/>|</port>)', r'<port id="\1"/>', inputs)
 
 
-def _name(network: ov.Model, layers: Set[str]) -> None:
+def _names(model: onnx.ModelProto) -> dict[str, str]:
+    """Layers by how OpenVINO names them, which is for the last one the output's name."""
+    outputs = {output.name for output in model.graph.output}
+    named = [node for node in model.graph.node if node.name]
+    last = {node.output[0]: node.name for node in named if node.output[0] in outputs}
+    return {node.name: node.name for node in named} | last
+
+
+def _name(network: ov.Model, layers: Mapping[str, str]) -> None:
     """Layers, inputs and outputs bear their names; everything else is numbered."""
-    told = {value.get_node() for value in network.inputs}
-    told |= {value.get_node().input_value(0).get_node() for value in network.outputs}
+    outputs = {value.get_node().input_value(0).get_node() for value in network.outputs}
     for number, node in enumerate(network.get_ordered_ops()):
-        name = node.get_friendly_name().removesuffix("/WithoutBiases")
         if node.get_type_name() in ("Parameter", "Result"):
             continue
-        if name not in layers or node.get_type_name() == "Constant":
-            node.set_friendly_name(f"#{number}")
-        if node not in told:
+        node.set_friendly_name(_layer(node, layers) or f"#{number}")
+        if node not in outputs:
             for output in node.outputs():
                 output.set_names(set())
+
+
+def _layer(node: ov.Node, layers: Mapping[str, str]) -> str | None:
+    """The name of a layer's node; a bias that is added bears the layer's own."""
+    name: str = node.get_friendly_name()
+    if node.get_type_name() in LAYERS:
+        suffix = UNBIASED if name.endswith(UNBIASED) else ""
+        known = layers.get(name.removesuffix(UNBIASED))
+        return None if known is None else known + suffix
+    if node.get_type_name() != "Add" or not any(_constant(v) for v in node.input_values()):
+        return None
+    for before in (value.get_node() for value in node.input_values()):
+        name = before.get_friendly_name().removesuffix(UNBIASED)
+        if before.get_type_name() in LAYERS and name in layers.values():
+            before.set_friendly_name(name + UNBIASED)
+            return name
+    return None
+
+
+def _constant(value: ov.Output) -> bool:
+    """Whether a bias is a constant, or integers and their scale."""
+    node = value.get_node()
+    if node.get_type_name() in ("Multiply", "Convert"):
+        return all(_constant(read) for read in node.input_values())
+    return bool(node.get_type_name() == "Constant")
 
 
 def _narrow(convert: ov.Node, bits: int) -> None:
