@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from math import inf
+from typing import Any, Literal, get_args
 
 from compressors.errors import UserError, unknown
 
@@ -28,6 +29,7 @@ LANES = 8  # of a serial unit, in either direction
 BRICKS = 16  # of a fused unit
 BRICK_BITS = 2
 SUM_BYTES = 4
+WHERE = "target.design."  # in the configuration
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,20 @@ class Design:
 
     def __post_init__(self) -> None:
         if self.multiplier not in get_args(Multiplier):
-            raise UserError(unknown("target.multiplier", self.multiplier, get_args(Multiplier)))
+            raise UserError(unknown(f"{WHERE}multiplier", self.multiplier, get_args(Multiplier)))
         if self.multiplier not in self.unit_pj:
-            raise UserError(f"target.unit_pj has no price for multiplier {self.multiplier}.")
-        prices = {f"unit_pj.{name}": value for name, value in self.unit_pj.items()}
-        for name, value in {**vars(self), **prices}.items():
-            if name not in ("multiplier", "skip_zeros", "unit_pj"):
-                _check(name, value, whole=name in ("rows", "columns", "float_cycles"))
+            raise UserError(f"{WHERE}unit_pj has no price for multiplier {self.multiplier}.")
         if not isinstance(self.skip_zeros, bool):
-            raise UserError(f"target.skip_zeros cannot be {self.skip_zeros!r}; valid: true, false.")
+            raise UserError(f"{WHERE}skip_zeros cannot be {self.skip_zeros!r}; valid: true, false.")
+        for name in ("rows", "columns", "float_cycles"):
+            _check(name, getattr(self, name), whole=True)
+        for name in ("clock_mhz", "dram_gb_s", "weight_kib", "activation_kib", "sum_kib"):
+            _check(name, getattr(self, name))
+        prices = {f"unit_pj.{name}": price for name, price in self.unit_pj.items()}
+        for name in ("float_pj", "buffer_pj", "dram_pj"):
+            prices[name] = getattr(self, name)
+        for name, price in prices.items():
+            _check(name, price)
 
     @property
     def bytes_a_cycle(self) -> float:
@@ -112,8 +119,8 @@ def _bricks(bits: int) -> int:
     return count
 
 
-def _check(name: str, value: object, *, whole: bool) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 < value < float("inf") or (whole and not isinstance(value, int)):  # type: ignore[operator]
+def _check(name: str, value: Any, *, whole: bool = False) -> None:
+    number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not number or not 0 < value < inf:
         valid = "a whole number from 1" if whole else "a number above 0"
-        raise UserError(f"target.{name} cannot be {value!r}; valid: {valid}.")
+        raise UserError(f"{WHERE}{name} cannot be {value!r}; valid: {valid}.")

@@ -298,7 +298,7 @@ def test_the_signature_tells_bits_apart_and_zeros_where_they_are_skipped(tmp_pat
         made = (model(), model(fc=zeros), model(fc=Quantize(4, 4)), model(fc=fewer))
         return [lowered(target, each, tmp_path / "m.safetensors").signature for each in made]
 
-    plain, skipping = signatures(NpuSim()), signatures(NpuSim(skip_zeros=True))
+    plain, skipping = signatures(NpuSim()), signatures(NpuSim(design=Design(skip_zeros=True)))
     assert plain[0] == plain[1]
     assert len(set(plain)) == 3
     assert len(set(skipping)) == 4
@@ -322,25 +322,25 @@ def test_number_formats_that_are_no_integers_are_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("knobs", "said"),
     [
-        ({"rows": 0}, "target.rows cannot be 0"),
-        ({"columns": 1.5}, "target.columns cannot be 1.5"),
+        ({"rows": 0}, "target.design.rows cannot be 0"),
+        ({"columns": 1.5}, "target.design.columns cannot be 1.5"),
         ({"dram_gb_s": -1}, "a number above 0"),
-        ({"clock_mhz": float("inf")}, "target.clock_mhz"),
+        ({"clock_mhz": float("inf")}, "target.design.clock_mhz"),
         ({"multiplier": "fussed"}, "Did you mean 'fused'"),
-        ({"skip_zeros": "yes"}, "target.skip_zeros"),
+        ({"skip_zeros": "yes"}, "target.design.skip_zeros"),
         ({"unit_pj": {"fixed": 1.0}}, "no price for multiplier fused"),
-        ({"unit_pj": {"fused": "x"}}, "target.unit_pj.fused"),
-        ({"cores": 4}, "has no 'cores'"),
+        ({"unit_pj": {"fused": "x"}}, "target.design.unit_pj.fused"),
     ],
 )
 def test_impossible_designs_are_refused(knobs: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        NpuSim(**knobs)
+        Design(**knobs)
 
 
 def test_the_configuration_is_the_design_that_is_the_default() -> None:
     path = Path(__file__).resolve().parents[3] / "conf/target/npu_sim.yaml"
     told = yaml.safe_load(path.read_text())
-    known = {name: told[name] for name in Design.__dataclass_fields__}
+    known = dict(told["design"])
+    assert known.pop("_target_") == f"{Design.__module__}.{Design.__name__}"
+    assert set(known) == set(Design.__dataclass_fields__)
     assert Design(**known) == Design()
-    assert set(told) - set(known) == {"name", "_target_", "threads", "batch", "cache_dir"}
