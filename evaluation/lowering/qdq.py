@@ -146,9 +146,16 @@ class _Writer:
         bound = 2.0**31 - 1
         units = np.round(self.old.constants[names[0]].astype(np.float64) / scales)
         integers = np.clip(units, -bound, bound).astype(np.int32)
-        back = self.new.fresh()
-        facts = [self._constant(integers), self._constant(scales)]
-        self.new.nodes.append(helper.make_node("DequantizeLinear", facts, [back], axis=0))
+        product, back = self.new.fresh(), self.new.fresh()
+        factors = [
+            self._constant(layer.weight_scales),
+            self._constant(np.float32(layer.source.scale)),
+        ]
+        facts = [self._constant(integers), product]
+        self.new.nodes += [  # computed once, as a session is made, and not stored
+            helper.make_node("Mul", factors, [product]),
+            helper.make_node("DequantizeLinear", facts, [back], axis=0),
+        ]
         return [back]
 
     def _constant(self, value: np.ndarray) -> str:

@@ -18,33 +18,50 @@ PLANES = (4, 2, 1)
 EIGHT = 8  # codes whose bytes are whole in every plane
 
 
+@dataclass(frozen=True)
+class Sort:
+    """What codes of one sort have in common: their width, the type wanted, what is taken off."""
+
+    bits: int
+    type: int = TensorProto.UINT8
+    zero: int = 0
+
+    def finish(self, steps: Steps, codes: str) -> str:
+        """The tensor that is wanted, from codes."""
+        if self.type != TensorProto.UINT8:
+            codes = steps.make("Cast", codes, to=self.type)
+        if self.zero:
+            kind = helper.tensor_dtype_to_np_dtype(self.type)
+            codes = steps.make("Sub", codes, steps.constant(np.array(self.zero, kind)))
+        return codes
+
+
 @dataclass
 class Pool:
-    """The codes of one width, and the tensors that they are for."""
+    """The codes of one sort, and the tensors that they are for."""
 
     graph: Graph
-    bits: int
+    sort: Sort
     _known: dict[bytes, str] = field(default_factory=dict)
     _codes: list[Array] = field(default_factory=list)
-    _names: list[str] = field(default_factory=list)
 
     def add(self, codes: Array) -> str:
-        """The tensor (one dimension, unsigned bytes) that will hold these codes."""
+        """The tensor of one dimension that will hold what these codes stand for."""
         key = codes.astype(np.uint8).tobytes()
         if key not in self._known:
             self._known[key] = self.graph.fresh()
             self._codes.append(codes.reshape(-1).astype(np.uint8))
-            self._names.append(self._known[key])
         return self._known[key]
 
     def write(self) -> list[NodeProto]:
         """The nodes that take the codes apart, to be put before all others."""
         codes = np.concatenate(self._codes)
-        missing = -len(codes) % EIGHT
+        missing = -len(codes) % EIGHT if self.sort.bits < EIGHT else 0
         steps = Steps(self.graph)
-        whole = spread(steps, np.pad(codes, (0, missing)), self.bits)
+        whole = spread(steps, np.pad(codes, (0, missing)), self.sort.bits)
+        whole = self.sort.finish(steps, whole)
         sizes = [*(len(part) for part in self._codes), *([missing] if missing else [])]
-        names = [*self._names, *([self.graph.fresh()] if missing else [])]
+        names = [*self._known.values(), *([self.graph.fresh()] if missing else [])]
         wanted = steps.constant(np.array(sizes, np.int64))
         steps.nodes.append(helper.make_node("Split", [whole, wanted], names))
         return steps.nodes
@@ -109,13 +126,3 @@ def _plane(steps: Steps, codes: Array, width: int) -> str:
 
 def _byte(value: int) -> Array:
     return np.array(value, np.uint8)
-
-
-def as_floats(steps: Steps, tensor: str) -> str:
-    """A tensor of codes as floats."""
-    return steps.make("Cast", tensor, to=TensorProto.FLOAT)
-
-
-def as_integers(steps: Steps, tensor: str) -> str:
-    """A tensor of codes as signed bytes."""
-    return steps.make("Cast", tensor, to=TensorProto.INT8)

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
 from compressors.quantization.layers import LayerQuantization
 from evaluation.lowering.graph import Array, Graph
 from evaluation.targets.ort_cpu.codes import Codes
 from evaluation.targets.ort_cpu.matmuls import write_dynamic, write_weight_only
-from evaluation.targets.ort_cpu.packing import Pool, Steps, as_floats, as_integers
+from evaluation.targets.ort_cpu.packing import Pool, Sort, Steps
 
 LINEAR = ("Gemm", "MatMul")
 COMPUTED = (*LINEAR, "Conv", "ConvTranspose")
@@ -58,7 +58,7 @@ class _Writer:
     graph: Graph
     round_inputs: bool
     integers: dict[str, list[str]] = field(default_factory=dict)
-    pools: dict[int, Pool] = field(default_factory=dict)
+    pools: dict[Sort, Pool] = field(default_factory=dict)
     steps: Steps = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,11 +84,12 @@ class _Writer:
 
     def finish(self) -> None:
         """Put what runs once before everything else."""
-        pools = [node for _, pool in sorted(self.pools.items()) for node in pool.write()]
+        pools = [node for pool in self.pools.values() for node in pool.write()]
         self.graph.nodes[:0] = [*pools, *self.steps.nodes]
 
-    def _pool(self, codes: Array, bits: int) -> str:
-        return self.pools.setdefault(bits, Pool(self.graph, bits)).add(codes)
+    def _pooled(self, codes: Array, bits: int, zero: int, kind: int) -> str:
+        sort = Sort(bits, kind, zero)
+        return self.pools.setdefault(sort, Pool(self.graph, sort)).add(codes)
 
     def _dynamic(self, node: NodeProto, weight: Codes) -> None:
         write_dynamic(self.graph, node, weight, self.integers)
@@ -104,40 +105,56 @@ class _Writer:
     def _integers(self, values: Array, bits: int) -> str:
         """The tensor of signed bytes that is stored in so few bits."""
         highest = 2 ** (bits - 1) - 1
-        steps = self.steps
-        codes = as_integers(steps, self._pool((values + highest).astype(np.uint8), bits))
-        moved = steps.make("Sub", codes, steps.constant(np.array(highest, np.int8)))
-        return steps.make("Reshape", moved, steps.constant(np.array(values.shape, np.int64)))
+        flat = self._pooled(values + highest, bits, highest, TensorProto.INT8)
+        return self._reshaped(flat, values.shape)
 
     def _expand(self, node: NodeProto, weight: Codes) -> None:
-        """Float weights from codes; rows are filled up where their last group is not whole."""
-        rows, groups = weight.rows, weight.scales.shape[1]
-        steps, missing = self.steps, -weight.columns % weight.group
-        codes = np.pad(weight.codes, ((0, 0), (0, missing)))
-        flat = self._pool(codes, weight.bits)
-        laid = self._reshaped(as_floats(steps, flat), (rows, groups, -1))
-        zeros = weight.zeros[:1, :1] if weight.symmetric else weight.zeros
-        less = steps.constant(zeros.astype(np.float32)[..., None])
-        scales = steps.constant(weight.scales[..., None])
-        values = steps.make("Mul", steps.make("Sub", laid, less), scales)
-        if missing:
-            values = self._reshaped(values, (rows, -1))
-            ends = (np.array([n], np.int64) for n in (0, weight.columns, 1))
-            values = steps.make("Slice", values, *(steps.constant(end) for end in ends))
-        self._read(node, weight, values)
-
-    def _read(self, node: NodeProto, weight: Codes, values: str) -> None:
-        """Let a node read the rows as it wants its weight."""
-        before = weight.shape[: weight.axis]
-        shaped = self._reshaped(values, (weight.rows, *before, *weight.shape[weight.axis + 1 :]))
+        """Let a node read float weights that are made from codes."""
+        made = self._by_rows(weight) if weight.scales.shape[1] == 1 else self._by_groups(weight)
         order = list(range(1, len(weight.shape)))
         order.insert(weight.axis, 0)
         if node.op_type == "MatMul":
             order.reverse()
         if order != sorted(order):
-            shaped = self.steps.make("Transpose", shaped, perm=order)
-        node.input[0 if node.op_type == "Gather" else 1] = shaped
+            made = self.steps.make("Transpose", made, perm=order)
+        node.input[0 if node.op_type == "Gather" else 1] = made
+
+    def _by_rows(self, weight: Codes) -> str:
+        """The weight, output channels first, of scales that hold for whole rows."""
+        ones = (1,) * (len(weight.shape) - 1)
+        laid = self._reshaped(self._units(weight, weight.codes), _rows_first(weight))
+        return self._scaled(laid, weight, (len(weight.scales), *ones))
+
+    def _by_groups(self, weight: Codes) -> str:
+        """The same of scales for groups; rows are filled up where their last is not whole."""
+        rows, groups = weight.rows, weight.scales.shape[1]
+        missing = -weight.columns % weight.group
+        codes = np.pad(weight.codes, ((0, 0), (0, missing)))
+        laid = self._reshaped(self._units(weight, codes), (rows, groups, weight.group))
+        values = self._scaled(laid, weight, (len(weight.scales), groups, 1))
+        if missing:
+            values = self._reshaped(values, (rows, groups * weight.group))
+            ends = (np.array([n], np.int64) for n in (0, weight.columns, 1))
+            values = self.steps.make("Slice", values, *(self.steps.constant(end) for end in ends))
+        return self._reshaped(values, _rows_first(weight))
+
+    def _units(self, weight: Codes, codes: Array) -> str:
+        """Codes as floats; of symmetric weights less the one zero."""
+        zero = int(weight.zeros[0, 0]) if weight.symmetric else 0
+        return self._pooled(codes, weight.bits, zero, TensorProto.FLOAT)
+
+    def _scaled(self, laid: str, weight: Codes, shape: tuple[int, ...]) -> str:
+        steps = self.steps
+        if not weight.symmetric:
+            less = weight.zeros.astype(np.float32).reshape(shape)
+            laid = steps.make("Sub", laid, steps.constant(less))
+        return steps.make("Mul", laid, steps.constant(weight.scales.reshape(shape)))
 
     def _reshaped(self, tensor: str, shape: tuple[int, ...]) -> str:
         wanted = self.steps.constant(np.array(shape, np.int64))
         return self.steps.make("Reshape", tensor, wanted)
+
+
+def _rows_first(weight: Codes) -> tuple[int, ...]:
+    before, after = weight.shape[: weight.axis], weight.shape[weight.axis + 1 :]
+    return (weight.rows, *before, *after)

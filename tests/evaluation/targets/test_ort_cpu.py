@@ -22,7 +22,7 @@ from compressors.stack import Stack
 from evaluation.lowering.graph import Graph, to_model
 from evaluation.target import STORED, Artifact
 from evaluation.targets.ort_cpu import running
-from evaluation.targets.ort_cpu.packing import Pool
+from evaluation.targets.ort_cpu.packing import Pool, Sort
 from evaluation.targets.ort_cpu.session import Session
 from evaluation.targets.ort_cpu.target import OrtCpu
 from tests.compressors.architectures import build, data_for
@@ -195,7 +195,7 @@ def test_codes_come_out_of_their_bytes(bits: int, sizes: list[int], seed: int) -
     chance = np.random.default_rng(seed)
     parts = [chance.integers(0, 2**bits, size).astype(np.uint8) for size in sizes]
     graph = Graph([], {}, [], [])
-    pool = Pool(graph, bits)
+    pool = Pool(graph, Sort(bits))
     names = [pool.add(part) for part in parts]
     graph.nodes = [*pool.write(), helper.make_node("Concat", names, ["y"], axis=0)]
     graph.outputs = [helper.make_tensor_value_info("y", onnx.TensorProto.UINT8, [None])]
