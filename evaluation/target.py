@@ -207,6 +207,18 @@ class Target(Protocol):
 
 
 @runtime_checkable
+class MayLackTiming(Protocol):
+    """A target that is lowered to and checked where its runtime is not, without any timing."""
+
+    untimed: str | None  # why it cannot time files here; None: it can
+
+
+def why_untimed(target: object) -> str | None:
+    """Why a target cannot time files here; None: it can."""
+    return target.untimed if isinstance(target, MayLackTiming) else None
+
+
+@runtime_checkable
 class PricesEnergy(Protocol):
     """A target with an energy model of its own, in place of the one for any machine."""
 
