@@ -26,7 +26,7 @@ from evaluation.cache import cache_dir
 from evaluation.costs.listing import costs_of
 from evaluation.measurement import Measurement, Value
 from evaluation.measuring import quiet
-from evaluation.target import Artifact, Target
+from evaluation.target import Artifact, Target, why_untimed
 from evaluation.task import Task
 
 
@@ -85,8 +85,9 @@ class Evaluator:
             step()
             artifact = self.target.lower(compressed, self.task, artifact_path)
             reference = self.reference(artifact_path.parent)
-            latency = self.target.latency(artifact, reference)
-            values = (quality, latency, *costs_of(compressed, artifact, self.target))
+            timed = why_untimed(self.target) is None
+            latency = [self.target.latency(artifact, reference)] if timed else []
+            values = (quality, *latency, *costs_of(compressed, artifact, self.target))
         record = self._record(compressed)
         del compressed
         gc.collect()  # graphs of a trial hold each other, and the next one needs the room

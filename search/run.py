@@ -87,11 +87,14 @@ def _structure(evaluator: Evaluator, options: SpaceOptions) -> Structure:
 
 def assemble(settings: Settings, evaluator: Evaluator, space: Space, how: How) -> Search:
     """The search as the driver takes it."""
+    from evaluation.target import why_untimed
     from search.driver.driver import Search
     from search.driver.trial_job import WorkerSpec
-    from search.study.objectives import check_constraints, objectives_of
+    from search.study.objectives import check_constraints, check_timing, objectives_of
 
-    quality = evaluator.task.metric
+    quality, target = evaluator.task.metric, evaluator.target
+    asked = (*settings.objectives, *settings.constraints.given())
+    check_timing(asked, target.name, why_untimed(target))
     check_constraints(settings.constraints.given(), quality)
     threads = settings.target.get("threads", 1)
     return Search(

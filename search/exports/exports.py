@@ -19,7 +19,13 @@ from search.exports.stated import Package
 from search.exports.verify import TOLERANCE, Check, verify
 from search.front.front import Front, find
 from search.front.front_files import read_validation
-from search.front.validate import Evaluates, artifact_file, exported, reference_file
+from search.front.validate import (
+    Evaluates,
+    artifact_file,
+    exported,
+    reference_file,
+    timed,
+)
 from search.study.ledger import StudyRows, TrialRow
 
 __all__ = ["TOLERANCE", "Check", "apply_policy", "export", "verify"]
@@ -60,7 +66,7 @@ def apply_policy(policy: Path, out: Path, evaluator: Callable[[], Evaluates]) ->
     with package.workshop(out) as folder:
         evaluation = built.evaluate(read, folder / f"model{target.suffix}")
         base = built.reference(folder).path
-        own, timing = target.compare(base, [base, evaluation.artifact])
+        own, timing = timed(target, base, [evaluation.artifact])
         made = Package(
             task=built.task.name,
             target=target.name,
@@ -96,5 +102,5 @@ def _figures(
     if found is not None and known.reference is not None:
         return found, known.reference
     reference = reference_file(rows, folder, evaluator)
-    own, timing = evaluator.target.compare(reference, [reference, file])
+    own, timing = timed(evaluator.target, reference, [file])
     return exported(evaluator, file, timing), exported(evaluator, reference, own)

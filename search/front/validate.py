@@ -28,7 +28,7 @@ from evaluation.measurement import (
     Metric,
     Value,
 )
-from evaluation.target import Artifact, Timing
+from evaluation.target import Artifact, Target, Timing, why_untimed
 from search.front.front import Front
 from search.front.front_files import Validation, read_validation
 from search.study.ledger import StudyRows, TrialRow
@@ -97,7 +97,7 @@ def _measure(
         on_step(f"trial {row.number}")
         files.append(artifact_file(row, folder, evaluator))
     on_step(f"timing {len(files)} files beside the uncompressed model")
-    own, *timings = evaluator.target.compare(reference, [reference, *files])
+    own, *timings = timed(evaluator.target, reference, files)
     members = {
         row.policy_id or "": exported(evaluator, file, timing)
         for row, file, timing in zip(missing, files, timings, strict=True)
@@ -106,28 +106,32 @@ def _measure(
     return _only(front, Validation({**known.members, **members}, measured))
 
 
-def exported(evaluator: Evaluates, file: Path, timing: Timing) -> Measurement:
+def timed(target: Target, reference: Path, files: Sequence[Path]) -> list[Timing | None]:
+    """The reference's timing, then each file's; None where the target cannot time here."""
+    if why_untimed(target) is not None:
+        return [None] * (1 + len(files))
+    return [*target.compare(reference, [reference, *files])]
+
+
+def exported(evaluator: Evaluates, file: Path, timing: Timing | None) -> Measurement:
     """Everything that is stated of a deployable file."""
-    return Measurement(
-        (
-            *qualities(evaluator, file),
-            Value(LATENCY, timing.median_ms, timing.spread_ms),
-            Value(SIZE, size(file)),
-            Value(SPEEDUP, timing.speedup, timing.speedup_spread),
-            *_served(timing),
-        )
-    )
+    speed = [] if timing is None else _speed(timing)
+    return Measurement((*qualities(evaluator, file), Value(SIZE, size(file)), *speed))
 
 
-def _served(timing: Timing) -> list[Value]:
-    """What a server would see, as far as the target measures it."""
+def _speed(timing: Timing) -> list[Value]:
+    """Latency and speed-up, then what a server would see, as far as the target measures it."""
     figures = {
         P95: timing.p95_ms,
         P99: timing.p99_ms,
         THROUGHPUT: timing.throughput,
         PEAK_MEMORY: timing.peak_memory_bytes,
     }
-    return [Value(metric, figure) for metric, figure in figures.items() if figure is not None]
+    return [
+        Value(LATENCY, timing.median_ms, timing.spread_ms),
+        Value(SPEEDUP, timing.speedup, timing.speedup_spread),
+        *(Value(metric, figure) for metric, figure in figures.items() if figure is not None),
+    ]
 
 
 def qualities(evaluator: Evaluates, file: Path) -> tuple[Value, Value]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from compressors.errors import UserError, unknown
-from evaluation.measurement import COSTS, Measurement, Metric
+from evaluation.measurement import COSTS, LATENCY, Measurement, Metric
 from search.study.ledger import Objective
 
 QUALITY = "quality"  # stands for the task's own metric
@@ -26,6 +26,15 @@ def objectives_of(names: Sequence[str], quality: Metric) -> tuple[Objective, ...
     if not found:
         raise UserError("objectives cannot be empty; name at least one, such as quality.")
     return tuple(found.values())
+
+
+def check_timing(asked: Iterable[str], target: str, untimed: str | None) -> None:
+    """Refuse a latency as objective or constraint where the target cannot time files."""
+    if untimed is not None and LATENCY.name in asked:
+        raise UserError(
+            f"{LATENCY.name} cannot be an objective or constraint on the target {target}, as "
+            f"{untimed}; valid here: objectives=[quality,size_bytes], or another target."
+        )
 
 
 def check_constraints(constraints: Mapping[str, float], quality: Metric) -> None:
