@@ -200,4 +200,4 @@ def _turn(integers: Array, axis: int) -> Array:
     if integers.ndim == 2:
         return integers
     wide = integers[:, :, None] if integers.ndim == 3 else integers
-    return wide.transpose((1, 2, 3, 0) if axis == 3 else (0, 2, 3, 1))
+    return np.asarray(wide.transpose((1, 2, 3, 0) if axis == 3 else (0, 2, 3, 1)))

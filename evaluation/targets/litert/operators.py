@@ -177,8 +177,8 @@ def mean(wires: Wires, node: NodeProto) -> None:
     if node.op_type == "GlobalAveragePool":
         axes, keep = list(range(2, wires.rank(source))), True
     else:
-        axes, keep = facts.get("axes"), bool(facts.get("keepdims", 1))
-        axes = list(plain(wires.rank(source))) if axes is None else axes
+        axes = list(facts.get("axes") or plain(wires.rank(source)))
+        keep = bool(facts.get("keepdims", 1))
     reduce(wires, node, "MEAN", [a % wires.rank(source) for a in axes], keep, source, target)
 
 

@@ -53,7 +53,7 @@ def _with_bias(graph: Graph, node: NodeProto) -> None:
 
 
 def _other(node: NodeProto, tensor: str) -> str:
-    return next(name for name in node.input if name != tensor)
+    return str(next(name for name in node.input if name != tensor))
 
 
 def _gelu(graph: Graph, erf: NodeProto) -> None:
