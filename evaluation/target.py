@@ -165,12 +165,21 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Timing:
-    """One artifact's time in an interleaved run: median, half the 95 % interval, ratio."""
+    """One artifact's time in an interleaved run, and what a server would see of it.
+
+    A spread is half of the 95 % interval in which another run's figure is to be expected.
+    """
 
     median_ms: float
     spread_ms: float
     speedup: float  # median of the pairwise ratios reference / this
     speedup_spread: float
+    p50_ms: float | None = None  # of single calls, one after another, as are the next three
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    throughput: float | None = None  # samples a second
+    peak_memory_bytes: int | None = None  # beyond the empty runtime's, with this file alone open
+    noisy: bool = False  # equals timed apart: the spreads were widened to cover that
 
 
 Basis = Literal["measured", "computed", "looked up"]
@@ -181,9 +190,13 @@ class Target(Protocol):
 
     name: str
     suffix: str  # of its deployable files, such as .onnx
-    capability: Capability
     tolerance: float  # of an exported output against the simulated one, as a share of its size
     basis: Basis  # of what `compare` says
+
+    @property
+    def capability(self) -> Capability:
+        """What of a compressed layer it carries out."""
+        ...
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the one deployable file; what the record calls int8 is int8 there."""

@@ -8,8 +8,9 @@ opener's business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -19,15 +20,19 @@ from compressors.errors import UserError
 from evaluation.cache import cache_dir
 from evaluation.measurement import LATENCY, Value
 from evaluation.measuring import quiet
-from evaluation.measuring.child import child_of
+from evaluation.measuring.child import Child, child_of
 from evaluation.measuring.limits import Limits
 from evaluation.measuring.opened import Opened
+from evaluation.measuring.operators import Operator, Price
 from evaluation.measuring.remembered import Latency, LatencyCache, processor
 from evaluation.measuring.runner import Array, Opener
-from evaluation.measuring.sampling import Effort
-from evaluation.measuring.timing import timings
+from evaluation.measuring.sampling import Block, Effort
+from evaluation.measuring.timing import BOUND, QUICK, departure, noise, timings, widened
 from evaluation.target import Artifact, Timing
 from evaluation.task import Predict
+
+SEARCH = Effort(runs=2, seconds=0.15, warm_seconds=0.15, burst_least=0)  # for one latency
+TOO_WIDE = 0.1  # of the time: a latency whose spread is beyond it is provisional
 
 
 @dataclass(frozen=True)
@@ -82,34 +87,94 @@ class Files:
 
     def latency(self, artifact: Artifact, reference: Artifact) -> Value:
         """Measured alone beside the reference, once a signature, then remembered."""
-        latency = self.latencies.get(artifact.signature)
+        latency = self.latencies.settled(artifact.signature)
         if latency is None:
             with quiet.alone():  # whoever was alone before may have measured it meanwhile
                 latency = self.latencies.remembered(
-                    artifact.signature, lambda: self._measure(artifact, reference)
+                    artifact.signature,
+                    lambda: self._measure(artifact, reference),
+                    lambda: (
+                        artifact.path.exists() and reference.path.exists() and noise(QUICK) < BOUND
+                    ),
                 )
         return Value(LATENCY, latency.median_ms, latency.spread_ms)
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
         with quiet.alone():
-            return self._timings([reference, *candidates])[1:]
+            timings = self._timed(reference, candidates, Effort())[1:]
+        return [
+            replace(timing, peak_memory_bytes=self._peak(path))
+            for timing, path in zip(timings, candidates, strict=True)
+        ]
 
-    def _timings(self, paths: Sequence[Path]) -> list[Timing]:
-        about = f" timing {', '.join(repr(str(path)) for path in paths)}"
+    def quickly(self, paths: Sequence[Path]) -> list[Timing]:
+        """One timing a file, in turns and for a short while, against the first."""
+        with quiet.alone():
+            return self._timed(paths[0], paths[1:], SEARCH)
+
+    def operators(self, path: Path) -> tuple[Operator, ...]:
+        """What the runtime makes of a file, where its opener tells."""
+        child, about = child_of(self.opener, self.limits), f" reading '{path}'"
+        found: tuple[Operator, ...] = child.ask(
+            "operators", path, self.batch, limits=self.limits, about=about
+        )
+        return found
+
+    def prices(self, path: Path, keys: Sequence[str]) -> dict[str, Price]:
+        """What some of a file's operators take, and the yardstick beside them."""
+        child, about = child_of(self.opener, self.limits), f" pricing '{path}'"
+        found: dict[str, Price] = child.ask(
+            "prices", path, self.batch, keys, limits=self.limits.times(1 + len(keys)), about=about
+        )
+        return found
+
+    def _timed(self, reference: Path, candidates: Sequence[Path], effort: Effort) -> list[Timing]:
+        """The reference, then the candidates; noisy where no run was calm."""
+        paths = [reference, reference, *candidates]
+        best = min(self._runs(paths, effort), key=lambda run: departure(run[1]))
+        apart = departure(best[1])
+        calm = [best[0], *best[2:]]
+        return calm if apart <= BOUND else [widened(timing, apart) for timing in calm]
+
+    def _runs(self, paths: Sequence[Path], effort: Effort) -> Iterator[list[Timing]]:
+        """One run, and a few more while they are noisy."""
+        for _ in range(effort.runs):
+            blocks = [self._block(paths, effort) for _ in range(effort.blocks)]
+            run = timings(blocks, self.batch)
+            yield run
+            if departure(run[1]) <= BOUND:
+                return
+
+    def _block(self, paths: Sequence[Path], effort: Effort) -> Block:
+        about = f" timing {', '.join(repr(str(path)) for path in dict.fromkeys(paths))}"
         limits = self.limits.times(len(paths))
         child = child_of(self.opener, self.limits)
-        rounds = child.ask("time", paths, self.batch, Effort(), limits=limits, about=about)
-        return timings(rounds)
+        block: Block = child.ask("time", paths, self.batch, effort, limits=limits, about=about)
+        return block
+
+    def _peak(self, path: Path) -> int | None:
+        """In a process of its own, for what another file left behind would be used again."""
+        child = Child(pickle.dumps(self.opener), self.limits)
+        try:
+            about = f" weighing '{path}'"
+            found: int | None = child.ask("peak", path, self.batch, limits=self.limits, about=about)
+            return found
+        finally:
+            child.end()
 
     def _measure(self, artifact: Artifact, reference: Artifact) -> Latency:
         if artifact.signature == reference.signature:
-            timing = self._timings([artifact.path])[0]
-            return Latency(timing.median_ms, timing.spread_ms)
+            timing = self._timed(artifact.path, [], SEARCH)[0]
+            return _latency(timing.median_ms, timing.spread_ms, timing.noisy)
         base = self.latency(reference, reference).value
-        timing = self.compare(reference.path, [artifact.path])[0]
+        timing = self._timed(reference.path, [artifact.path], SEARCH)[1]
         median = base / timing.speedup
-        return Latency(median, median * timing.speedup_spread / timing.speedup)
+        return _latency(median, median * timing.speedup_spread / timing.speedup, timing.noisy)
+
+
+def _latency(median: float, spread: float, noisy: bool) -> Latency:
+    return Latency(median, spread, noisy or spread > TOO_WIDE * median)
 
 
 def _array(arg: Tensor) -> Array:

@@ -21,13 +21,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from compressors.errors import UserError
 from evaluation.measuring import wire
+from evaluation.measuring.limits import peak, reset_peak
+from evaluation.measuring.operators import Operator, Price, PricesOperators
 from evaluation.measuring.runner import Array, Opener, Runner
-from evaluation.measuring.sampling import Effort, Rounds, take
+from evaluation.measuring.sampling import Block, Effort, take
 
+PEAK_CALLS = 3
 FIRST_TO_GO = "1000"  # the kernel's choice where memory runs out: this, before who started it
 
 
@@ -77,9 +80,28 @@ class Served:
         for number in numbers:
             self._files.pop(number, None)
 
-    def time(self, paths: Sequence[Path], batch: int, effort: Effort) -> Rounds:
-        """Open files anew and let them take turns."""
+    def time(self, paths: Sequence[Path], batch: int, effort: Effort) -> Block:
+        """Open files anew and time them once, in turns."""
         return take([self._runner(path).call(batch) for path in paths], effort)
+
+    def operators(self, path: Path, batch: int) -> tuple[Operator, ...]:
+        """What the runtime makes of a file."""
+        return self._pricing().operators(path, batch)
+
+    def prices(self, path: Path, batch: int, keys: Sequence[str]) -> dict[str, Price]:
+        """What some of a file's operators take."""
+        return self._pricing().prices(path, batch, keys)
+
+    def peak(self, path: Path, batch: int) -> int | None:
+        """Bytes that this process holds at most while it opens and runs one file, beyond before."""
+        before = reset_peak()
+        call = self._runner(path).call(batch)
+        for _ in range(PEAK_CALLS):
+            call()
+        return None if before is None else max(0, peak() - before)
+
+    def _pricing(self) -> PricesOperators:
+        return cast("PricesOperators", self._opener)
 
     def _runner(self, path: Path) -> Runner:
         assert self._opener is not None

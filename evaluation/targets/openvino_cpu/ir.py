@@ -12,14 +12,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
-import openvino as ov
-from openvino._offline_transformations import apply_moc_transformations
+import openvino as ov  # type: ignore[import-untyped]
+import openvino.opset13 as operators  # type: ignore[import-untyped]
+from openvino._offline_transformations import (  # type: ignore[import-untyped]
+    apply_moc_transformations,
+)
 
 from evaluation.artifact_parts import parts
 from evaluation.cache import replacing
 from evaluation.lowering.graph import Array
 
-NARROW = {(True, 4): ov.Type.i4, (False, 4): ov.Type.u4}
+KERNELS = {(True, 4): ov.Type.i4, (False, 4): ov.Type.u4}  # that multiply them out as they run
+SPREAD = {2: ov.Type.u2, 3: ov.Type.u3, 5: ov.Type.u6, 6: ov.Type.u6}
 LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul")
 UNBIASED = "/WithoutBiases"  # as OpenVINO names a layer whose bias comes after
 
@@ -102,11 +106,23 @@ def _constant(value: ov.Output) -> bool:
 
 
 def _narrow(convert: ov.Node, bits: int) -> None:
-    """Let a Convert read its 8-bit constant packed."""
-    values = convert.input_value(0).get_node().get_data()
-    kind = NARROW[values.dtype == np.int8, bits]
-    packed = ov.op.Constant(kind, ov.Shape(values.shape), values.reshape(-1).tolist())
-    convert.input(0).replace_source_output(packed.output(0))
+    """Let a Convert read its 8-bit constant packed: as it is, or spread out when it is loaded."""
+    values: Array = convert.input_value(0).get_node().get_data()
+    signed = values.dtype == np.int8
+    kind = KERNELS.get((signed, bits))
+    if kind is None:
+        least = 1 - 2 ** (bits - 1) if signed else 0
+        codes = _packed(SPREAD[bits], values.astype(np.int64) - least)
+        whole = operators.convert(codes, "i8" if signed else "u8")
+        least_of_all = operators.constant(np.array(least, values.dtype))
+        source = operators.add(whole, least_of_all) if least else whole
+    else:
+        source = _packed(kind, values)
+    convert.input(0).replace_source_output(source.output(0))
+
+
+def _packed(kind: ov.Type, values: Array) -> ov.Node:
+    return ov.op.Constant(kind, ov.Shape(values.shape), values.reshape(-1).tolist())
 
 
 def _share(network: ov.Model) -> None:

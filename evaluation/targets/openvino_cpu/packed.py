@@ -7,6 +7,8 @@ there.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
@@ -74,7 +76,7 @@ class _Writer:
     def _cast(self, values: Array, name: str) -> str:
         return self._node("Cast", self._constant(values), named=name, to=TensorProto.FLOAT)
 
-    def _node(self, operator: str, *inputs: str, named: str = "", **facts: object) -> str:
+    def _node(self, operator: str, *inputs: str, named: str = "", **facts: Any) -> str:
         output = self.graph.fresh()
         node = helper.make_node(operator, list(inputs), [output], name=named, **facts)
         self.graph.nodes.insert(self.place, node)

@@ -6,17 +6,18 @@ where it answers, once for the batch asked where it is timed; opening alone only
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
+import openvino as ov  # type: ignore[import-untyped]
 
 from compressors.errors import UserError
 from evaluation.artifact_parts import parts
+from evaluation.measuring.operators import Operator, Price
 from evaluation.measuring.runner import Array
 
 
@@ -35,6 +36,19 @@ class OpenVinoOpener:
                     f"There is no model file '{part}'; build it first, or name another."
                 )
         return Session(path, self.settings())
+
+    def operators(self, path: Path, batch: int) -> tuple[Operator, ...]:
+        """What the runtime runs of a file."""
+        from evaluation.targets.openvino_cpu.operators import operators
+
+        return operators(self(path).compiled(batch))
+
+    def prices(self, path: Path, batch: int, keys: Sequence[str]) -> dict[str, Price]:
+        """What some of its operators take."""
+        from evaluation.targets.openvino_cpu.operators import prices
+
+        session = self(path)
+        return prices(partial(session.compiled, batch), session.made_up(batch), keys)
 
     def settings(self) -> dict[str, Any]:
         """One stream that answers as soon as it can; nothing is rounded that the file does not.
@@ -68,17 +82,22 @@ class Session:
 
     def call(self, batch: int) -> Callable[[], object]:
         """One run on made-up inputs of a batch size, as a Python caller makes it."""
-        chance = np.random.default_rng(0)
-        inputs = [_made_up(chance, value, batch) for value in self._model.inputs]
+        inputs = self.made_up(batch)
         request = self.compiled(batch).create_infer_request()
         return lambda: request.infer(inputs, share_inputs=True, share_outputs=True)
 
-    def compiled(self, batch: int | None = None) -> ov.CompiledModel:
-        """The model for one batch size, or for any."""
+    def made_up(self, batch: int) -> list[Array]:
+        """Inputs of a batch size that mean nothing."""
+        chance = np.random.default_rng(0)
+        return [_made_up(chance, value, batch) for value in self._model.inputs]
+
+    def compiled(self, batch: int | None = None, **settings: Any) -> ov.CompiledModel:
+        """The model for one batch size, or for any; with more settings than the usual."""
         model = self._model.clone()
         if batch is not None:
             model.reshape({number: _shape(v, batch) for number, v in enumerate(model.inputs)})
-        return self._checked(lambda: _core().compile_model(model, "CPU", self._settings))
+        chosen = {**self._settings, **settings}
+        return self._checked(lambda: _core().compile_model(model, "CPU", chosen))
 
     def _checked(self, load: Callable[[], Any]) -> Any:
         """What is loaded; a file that OpenVINO refuses is the user's to mend."""

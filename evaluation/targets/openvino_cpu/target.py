@@ -18,6 +18,7 @@ from compressors.errors import UserError, choices
 from compressors.record import CompressedModel
 from evaluation.artifact_parts import parts
 from evaluation.cache import make_folder
+from evaluation.latency.source import latencies
 from evaluation.lowering.graph import to_model
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
@@ -43,6 +44,8 @@ class OpenVinoCpu:
         batch: int = 1,
         cache_dir: str | None = None,
         precision_hint: str = "f32",
+        *,
+        latency: str = "predicted",
     ) -> None:
         installed = _version()
         from evaluation.targets.openvino_cpu.session import OpenVinoOpener
@@ -57,6 +60,7 @@ class OpenVinoCpu:
             cache=cache_dir,
             knobs={"precision_hint": precision_hint},
         )
+        self._latencies = latencies(self, self._files, latency)
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the .xml, and the .bin beside it."""
@@ -78,8 +82,8 @@ class OpenVinoCpu:
         return self._files.load(path)
 
     def latency(self, artifact: Artifact, reference: Artifact) -> Value:
-        """Measured alone beside the reference, once a signature, then remembered."""
-        return self._files.latency(artifact, reference)
+        """Predicted from the prices of its operators, or measured, once a signature."""
+        return self._latencies.latency(artifact, reference)
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""

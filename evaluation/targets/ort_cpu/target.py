@@ -21,6 +21,7 @@ from compressors.record import CompressedModel, LayerRecord
 from evaluation.cache import make_folder, replacing
 from evaluation.checking import onnx_layers
 from evaluation.checking.told import LayerTensors
+from evaluation.latency.source import latencies
 from evaluation.lowering.graph import signature, to_model
 from evaluation.lowering.lower import lower
 from evaluation.measurement import Value
@@ -50,6 +51,7 @@ class OrtCpu:
         batch: int = 1,
         cache_dir: str | None = None,
         *,
+        latency: str = "predicted",
         storage_only: bool = False,
         round_inputs: bool = False,
     ) -> None:
@@ -68,6 +70,7 @@ class OrtCpu:
             batch=batch,
             cache=cache_dir,
         )
+        self._latencies = latencies(self, self._files, latency)
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the ONNX file."""
@@ -84,8 +87,8 @@ class OrtCpu:
         return self._files.load(path)
 
     def latency(self, artifact: Artifact, reference: Artifact) -> Value:
-        """Measured alone beside the reference, once a signature, then remembered."""
-        return self._files.latency(artifact, reference)
+        """Predicted from the prices of its operators, or measured, once a signature."""
+        return self._latencies.latency(artifact, reference)
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
