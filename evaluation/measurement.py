@@ -31,6 +31,10 @@ class Value:
 
 ERROR = Metric("error", "fraction", "minimize")
 LATENCY = Metric("latency_ms", "ms", "minimize")
+P95 = Metric("p95_ms", "ms", "minimize")
+P99 = Metric("p99_ms", "ms", "minimize")
+THROUGHPUT = Metric("throughput", "samples/s", "maximize")
+PEAK_MEMORY = Metric("peak_memory_bytes", "bytes", "minimize")
 SIZE = Metric("size_bytes", "bytes", "minimize")
 PARAMETERS = Metric("parameters", "count", "minimize")
 MACS = Metric("macs", "count", "minimize")

@@ -1,4 +1,4 @@
-"""What a runtime may use while it opens, answers or is timed, and what it is called to exceed it.
+"""What a runtime may use while it opens, answers or is timed, and what a process does use.
 
 Time is the wall clock's. Memory is what the process really holds (its resident set), watched from
 outside: a limit on its address space would break runtimes that reserve far more than they touch.
@@ -54,3 +54,18 @@ def resident(process: int) -> int | None:
     except (OSError, IndexError):
         return None
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def reset_peak() -> int | None:
+    """Begin this process's peak anew; bytes held now, or None where this system cannot."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return resident(os.getpid())
+
+
+def peak() -> int:
+    """The most bytes that this process held since `reset_peak`."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])

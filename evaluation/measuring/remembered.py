@@ -1,8 +1,10 @@
 """Latencies that were measured on this machine, by what they depend on.
 
 One file of JSON lines for each (processor, runtime, threads, batch), so that every process and
-every later study reads the same number for the same signature. A line that cannot be read, say
-the last one of a process that was killed, is passed over. Knows nothing of how they are measured.
+every later study reads the same number for the same signature. What was measured on a noisy
+machine is provisional: a later process measures it again, once, if the machine is quieter then,
+and the better one counts from there on. A line that cannot be read, say the last one of a process
+that was killed, is passed over. Knows nothing of how they are measured.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import json
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from evaluation.cache import make_folder
@@ -24,6 +26,13 @@ class Latency:
 
     median_ms: float
     spread_ms: float
+    noisy: bool = False
+
+    def better_than(self, other: Latency) -> bool:
+        """Whether to go by this one; of two that are not noisy, the first to be measured counts."""
+        return other.noisy and (
+            not self.noisy or self.spread_ms * other.median_ms < other.spread_ms * self.median_ms
+        )
 
 
 @dataclass
@@ -33,6 +42,7 @@ class LatencyCache:
     folder: Path
     conditions: dict[str, str | int]
     _known: dict[str, Latency] = field(default_factory=dict)
+    _settled: set[str] = field(default_factory=set)  # provisional or not, it stays so here
 
     @property
     def path(self) -> Path:
@@ -50,23 +60,30 @@ class LatencyCache:
     def put(self, signature: str, latency: Latency) -> None:
         """Remember a measurement, in one write."""
         make_folder(self.folder)
-        row = {
-            "signature": signature,
-            "median_ms": latency.median_ms,
-            "spread_ms": latency.spread_ms,
-            **self.conditions,
-        }
+        row = {"signature": signature, **asdict(latency), **self.conditions}
         with open(self.path, "ab", buffering=0) as file:
             file.write(b"\n" * self._cut_short() + json.dumps(row).encode() + b"\n")
-        self._known[signature] = latency
+        self._settled.add(signature)
+        self._learn(signature, latency)
 
-    def remembered(self, signature: str, measure: Callable[[], Latency]) -> Latency:
-        """What is known, or is measured now."""
+    def settled(self, signature: str) -> Latency | None:
+        """What is known and need not be measured again by this process."""
         known = self.get(signature)
-        if known is None:
-            known = measure()
-            self.put(signature, known)
-        return known
+        provisional = known is not None and known.noisy and signature not in self._settled
+        return None if provisional else known
+
+    def remembered(
+        self,
+        signature: str,
+        measure: Callable[[], Latency],
+        again: Callable[[], bool] = lambda: False,
+    ) -> Latency:
+        """What is known, or is measured now; `again` tells whether to improve on a provisional."""
+        if self.settled(signature) is None:
+            if self.get(signature) is None or again():
+                self.put(signature, measure())
+            self._settled.add(signature)
+        return self._known[signature]
 
     def _cut_short(self) -> bool:
         """Whether the last line lacks its end."""
@@ -79,10 +96,16 @@ class LatencyCache:
     def _read(self, line: str) -> None:
         try:
             row = json.loads(line)
-            latency = Latency(float(row["median_ms"]), float(row["spread_ms"]))
-            self._known.setdefault(str(row["signature"]), latency)
-        except (ValueError, KeyError, TypeError):
+            noisy = bool(row.get("noisy", False))
+            latency = Latency(float(row["median_ms"]), float(row["spread_ms"]), noisy)
+            self._learn(str(row["signature"]), latency)
+        except (ValueError, KeyError, TypeError, AttributeError):
             return
+
+    def _learn(self, signature: str, latency: Latency) -> None:
+        known = self._known.get(signature)
+        if known is None or latency.better_than(known):
+            self._known[signature] = latency
 
 
 def processor() -> str:

@@ -14,33 +14,69 @@ from statistics import median
 from time import perf_counter
 
 Call = Callable[[], object]
-Rounds = list[list[float]]  # milliseconds a call: a row each round, a column each callable
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to time: at least `least` rounds, then up to `most` while there are seconds."""
+    """How long to time: so many blocks, each begun anew; all again, `runs` times, while noisy.
 
-    least: int = 31
-    most: int = 201
-    seconds: float = 2.0  # for each callable
+    In a block all take turns for at least `least` rounds, then up to `most` while there are
+    seconds; afterwards each is called alone, again and again, for a burst.
+    """
+
+    runs: int = 3
+    blocks: int = 5
+    least: int = 5
+    most: int = 41
+    seconds: float = 0.3  # of a block, for each callable
     sample_ms: float = 1.0
-    warm_seconds: float = 0.5  # for each callable, at most
+    warm_seconds: float = 0.3  # of a block, for each callable, at most
+    burst_least: int = 5  # calls; 0: no bursts
+    burst_seconds: float = 0.06
 
 
-def take(calls: Sequence[Call], effort: Effort) -> Rounds:
-    """Warm all of them up, then let them take turns, with the garbage collector off."""
+@dataclass(frozen=True)
+class Block:
+    """Milliseconds a call, for each callable: a mean each round, and every call of its burst."""
+
+    rounds: list[list[float]]
+    bursts: list[list[float]]
+
+
+def take(calls: Sequence[Call], effort: Effort) -> Block:
+    """One block: warmed up, in turns, in bursts, with the garbage collector off."""
     with _no_collection():
         repeats = [_warm(call, effort) for call in calls]
-        return _rounds(calls, repeats, effort)
+        rounds = _rounds(calls, repeats, effort)
+        bursts = [_burst(call, effort) for call in calls] if effort.burst_least else []
+    columns = [list(column) for column in zip(*rounds, strict=True)]
+    return Block(columns, bursts)
 
 
-def _rounds(calls: Sequence[Call], repeats: Sequence[int], effort: Effort) -> Rounds:
-    rounds: Rounds = []
+def _burst(call: Call, effort: Effort) -> list[float]:
+    times: list[float] = []
+    call()
+    end = perf_counter() + effort.burst_seconds
+    while len(times) < effort.burst_least or perf_counter() < end:
+        times.append(_sample(call, 1))
+    return times
+
+
+def _rounds(calls: Sequence[Call], repeats: Sequence[int], effort: Effort) -> list[list[float]]:
+    """There and back (A B C, C B A, ...), so that none is always the one after another."""
+    rounds: list[list[float]] = []
+    pairs = list(zip(calls, repeats, strict=True))
     end = perf_counter() + effort.seconds * len(calls)
     while len(rounds) < effort.least or (len(rounds) < effort.most and perf_counter() < end):
-        rounds.append([_sample(call, n) for call, n in zip(calls, repeats, strict=True)])
+        turn = -1 if len(rounds) % 2 else 1
+        rounds.append([_led_sample(call, n) for call, n in pairs[::turn]][::turn])
     return rounds
+
+
+def _led_sample(call: Call, repeats: int) -> float:
+    """A sample after a call that does not count, which finds another's data in the caches."""
+    call()
+    return _sample(call, repeats)
 
 
 def _sample(call: Call, repeats: int) -> float:

@@ -1,56 +1,95 @@
-"""Honest timing of a few callables against each other.
+"""What samples of time tell of a few callables, and how far that can be relied on.
 
-All are warmed up until their times are stable, then take turns, round after round (A B C A B C),
-so that whatever disturbs the machine disturbs all of them. A sample is as many calls as take at
-least a millisecond. The answer is the median; its spread is half of the 95 % confidence interval
-of the median by order statistics. Outlier rule: no sample is ever dropped, the median and the
-interval's ranks are what resists them. The speed-up is the median of the ratios within a round.
-The garbage collector is off meanwhile. Who else runs on the machine is `quiet`'s business.
+The run is a few blocks, each begun with freshly opened files: all are warmed up until their times
+are stable, then take turns, there and back (A B C, C B A, ...), so that whatever disturbs the
+machine disturbs all of them. A sample is as many calls as take at least a millisecond, after one
+that does not count. The time is the median of the blocks' medians; the speed-up the same of the
+ratios within a round. Outlier rule: no sample is ever dropped, medians are what resists them.
+
+A spread is half of the 95 % interval in which another run's figure is to be expected: Student's
+factor times the blocks' standard deviation times sqrt(2 / blocks), for both runs are a draw. It
+covers what differs between blocks (memory, caches, neighbours that come and go), and not what
+lasts longer than a run, as a machine that is hotter tomorrow. Percentiles and throughput are of
+single calls in bursts, one file at a time, as a server sees it: p99 of few calls is about their
+slowest.
+
+Two columns of the same file (an A/A check) tell what all this misses: where they differ by more
+than `BOUND`, or vary by more than that, the run is noisy; the departure is then added to every
+spread. Who else runs on the machine is `quiet`'s business.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import median
+from dataclasses import replace
+from statistics import median, stdev
 
-from evaluation.measuring.sampling import Call, Effort, Rounds, take
+import numpy as np
+
+from evaluation.measuring.sampling import Block, Call, Effort, take
 from evaluation.target import Timing
+
+BOUND = 0.05  # of the time, between the same file and itself
+STUDENT = (math.inf, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # 95 %, by freedom
+QUICK = Effort(blocks=3, least=7, most=15, seconds=0.05, warm_seconds=0.1, burst_least=0)
 
 
 def interleaved(calls: Sequence[Call], effort: Effort | None = None) -> list[Timing]:
-    """The time of each callable; speed-ups are against the first."""
-    return timings(take(calls, effort or Effort()))
+    """The time of each callable here; speed-ups are against the first."""
+    effort = effort or Effort()
+    return timings([take(calls, effort) for _ in range(effort.blocks)])
 
 
-def timings(rounds: Rounds) -> list[Timing]:
-    """What the rounds tell of each callable; speed-ups are against the first."""
-    reference = [row[0] for row in rounds]
-    return [_timing([row[i] for row in rounds], reference) for i in range(len(rounds[0]))]
+def timings(blocks: Sequence[Block], batch: int = 1) -> list[Timing]:
+    """What the blocks tell of each callable, of so many samples a call."""
+    return [_timing(blocks, column, batch) for column in range(len(blocks[0].rounds))]
 
 
-def noise() -> float:
+def departure(twin: Timing) -> float:
+    """How far from equal a second copy of the reference was, or may have been."""
+    return max(abs(twin.speedup - 1), twin.speedup_spread)
+
+
+def widened(timing: Timing, by: float) -> Timing:
+    """The same, said to be noisy, with room for a departure."""
+    return replace(
+        timing,
+        spread_ms=timing.spread_ms + by * timing.median_ms,
+        speedup_spread=timing.speedup_spread + by * timing.speedup,
+        noisy=True,
+    )
+
+
+def noise(effort: Effort | None = None) -> float:
     """How far this machine is from quiet: the relative spread of timing a fixed computation.
 
     Up to 0.02 is fine; above 0.10, differences between candidates drown.
     """
-    import numpy as np
-
     matrix = np.ones((160, 160), np.float32)
-    timing = interleaved([lambda: matrix @ matrix] * 2)[1]
-    return max(timing.spread_ms / timing.median_ms, abs(timing.speedup - 1), timing.speedup_spread)
+    twin = interleaved([lambda: matrix @ matrix] * 2, effort)[1]
+    return max(twin.spread_ms / twin.median_ms, departure(twin))
 
 
-def _timing(samples: Sequence[float], reference: Sequence[float]) -> Timing:
-    middle, spread = _median(samples)
-    ratio, ratio_spread = _median([r / s for r, s in zip(reference, samples, strict=True)])
-    return Timing(middle, spread, ratio, ratio_spread)
+def _timing(blocks: Sequence[Block], column: int, batch: int) -> Timing:
+    times = [median(block.rounds[column]) for block in blocks]
+    ratios = [
+        median(r / s for r, s in zip(block.rounds[0], block.rounds[column], strict=True))
+        for block in blocks
+    ]
+    timing = Timing(median(times), _spread(times), median(ratios), _spread(ratios))
+    calls = [call for block in blocks if block.bursts for call in block.bursts[column]]
+    if not calls:
+        return timing
+    p50, p95, p99 = (float(p) for p in np.percentile(calls, (50, 95, 99)))
+    throughput = batch * 1e3 * len(calls) / sum(calls)
+    return replace(timing, p50_ms=p50, p95_ms=p95, p99_ms=p99, throughput=throughput)
 
 
-def _median(samples: Sequence[float]) -> tuple[float, float]:
-    """The median, and half of its 95 % interval: ranks n/2 -+ 0.98 sqrt(n), a binomial's."""
-    ordered = sorted(samples)
-    count = len(ordered)
-    low = max(0, math.floor(count / 2 - 0.98 * math.sqrt(count)))
-    high = min(count - 1, math.ceil(count / 2 + 0.98 * math.sqrt(count)))
-    return median(ordered), (ordered[high] - ordered[low]) / 2
+def _spread(figures: Sequence[float]) -> float:
+    """Half of the interval for another run's figure; nothing is known of a single block."""
+    count = len(figures)
+    if count < 2:
+        return math.inf
+    factor = STUDENT[min(count, len(STUDENT)) - 1]
+    return factor * stdev(figures) * math.sqrt(2 / count)

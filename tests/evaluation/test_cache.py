@@ -54,6 +54,34 @@ def test_a_latency_is_measured_once_and_read_by_another(tmp_path: Path) -> None:
     assert second.get("b") is None
 
 
+NOISY = Latency(1.5, 0.6, noisy=True)
+
+
+def test_what_was_measured_on_a_noisy_machine_is_measured_again_when_it_is_quieter(
+    tmp_path: Path,
+) -> None:
+    first, second, third, fourth = (LatencyCache(tmp_path, CONDITIONS) for _ in range(4))
+    assert first.remembered("a", lambda: NOISY) == NOISY
+    assert first.remembered("a", lambda: Latency(9, 0), lambda: True) == NOISY, "once a process"
+    assert second.remembered("a", lambda: Latency(9, 0), lambda: False) == NOISY
+    assert third.settled("a") is None
+    assert third.remembered("a", lambda: Latency(1.2, 0.1), lambda: True) == Latency(1.2, 0.1)
+    assert fourth.settled("a") == Latency(1.2, 0.1)
+    assert fourth.remembered("a", lambda: Latency(9, 0), lambda: True) == Latency(1.2, 0.1)
+
+
+@pytest.mark.parametrize(("spread", "better"), [(0.5, True), (0.7, False)])
+def test_of_two_noisy_ones_the_less_noisy_counts(
+    tmp_path: Path, spread: float, better: bool
+) -> None:
+    LatencyCache(tmp_path, CONDITIONS).put("a", NOISY)
+    other = Latency(1.5, spread, noisy=True)
+    expected = other if better else NOISY
+    second = LatencyCache(tmp_path, CONDITIONS)
+    assert second.remembered("a", lambda: other, lambda: True) == expected
+    assert LatencyCache(tmp_path, CONDITIONS).get("a") == expected
+
+
 def test_other_conditions_are_another_file(tmp_path: Path) -> None:
     LatencyCache(tmp_path, CONDITIONS).put("a", Latency(1, 0))
     assert LatencyCache(tmp_path, {**CONDITIONS, "threads": 2}).get("a") is None

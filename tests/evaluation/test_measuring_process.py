@@ -17,6 +17,7 @@ from compressors.errors import UserError
 from evaluation.measuring import child, quiet
 from evaluation.measuring.files import Files
 from evaluation.measuring.limits import Limits, MeasurementError, resident
+from evaluation.measuring.sampling import Effort
 from tests.evaluation.bad_runtime import BadOpener
 
 
@@ -115,9 +116,10 @@ def test_the_users_errors_stay_the_users(files: Files, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no model file") as caught:
         files.load(tmp_path / "missing")
     assert not isinstance(caught.value, MeasurementError)
-    for wrong in ({"timeout_s": 0}, {"memory_mb": -1}):
+    for wrong in ({"timeout_s": 0}, {"memory_mb": -1}, {"batch": [1, 8]}, {"threads": [1, 2]}):
+        given = {"threads": 1, "batch": 1, **wrong}
         with pytest.raises(UserError, match=next(iter(wrong))):
-            Files.of("bad", BadOpener(), runtime="1", threads=1, batch=1, cache=None, **wrong)  # type: ignore[arg-type]
+            Files.of("bad", BadOpener(), runtime="1", cache=None, **given)  # type: ignore[arg-type]
 
 
 PARENT = """
@@ -170,6 +172,43 @@ def test_only_a_few_idle_processes_are_kept(tmp_path: Path) -> None:
     assert gone(numbers[0])
     assert not gone(numbers[2], 0.1)
     assert first(torch.zeros(1)).tolist() == [1]
+
+
+def test_a_comparison_tells_what_a_server_would_see(files: Files, tmp_path: Path) -> None:
+    small, large = files.compare(
+        written(tmp_path, "1"), [written(tmp_path, "2"), written(tmp_path, "20 MB")]
+    )
+    assert small.median_ms < large.median_ms
+    for timing in (small, large):
+        assert timing.p50_ms is not None
+        assert timing.p95_ms is not None
+        assert timing.p99_ms is not None
+        assert 0 < timing.p50_ms <= timing.p95_ms <= timing.p99_ms
+        assert timing.throughput == pytest.approx(files.batch * 1e3 / timing.p50_ms, rel=0.9)
+    assert small.peak_memory_bytes is not None
+    assert large.peak_memory_bytes is not None
+    assert small.peak_memory_bytes < 4 << 20
+    assert 39 << 20 < large.peak_memory_bytes < 60 << 20  # the values, and the answer
+
+
+def test_equals_that_time_apart_make_a_run_noisy_and_the_intervals_hold_that(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    ask = child.Child.ask
+
+    def asking(self: child.Child, name: str, *args: object, **rest: object) -> object:
+        asked.append(name)
+        return ask(self, name, *args, **rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(child.Child, "ask", asking)
+    moody = written(tmp_path, "moody")
+    effort = Effort(runs=2, blocks=2, least=3, most=3, warm_seconds=0, burst_least=0)
+    reference, twin = files._timed(moody, [moody], effort)
+    assert asked.count("time") == effort.runs * effort.blocks
+    assert reference.noisy
+    assert twin.noisy
+    assert abs(reference.median_ms - twin.median_ms) <= reference.spread_ms
 
 
 def test_who_asks_has_the_machine_alone_while_the_other_process_times(
