@@ -1,0 +1,166 @@
+"""From a compressed model to the bytes of a torch.export program with its layers as recorded.
+
+Every quantised layer gives way to one with the simulation's own integers, batch norms go into the
+layers before them, convolutions keep their weights channels last (torch's faster order on CPUs).
+The batch size is left open; names of modules, lines of source and example inputs are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from compressors.errors import UserError
+from compressors.modules import replace
+from compressors.quantization.layers import LayerQuantization, describe, strip
+from compressors.record import CompressedModel
+from evaluation.targets.torch_device import norms
+from evaluation.targets.torch_device.integers import GroupedConv2d, IntegerConv2d, IntegerLinear
+from evaluation.targets.torch_device.stored import store
+
+LEFT_OUT = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
+
+
+def program(compressed: CompressedModel, multiple: int = 1) -> ExportedProgram:
+    """The program of a model, in float32 where it is float; `multiple` is of integer products."""
+    module = deepcopy(compressed.module).cpu().eval()
+    described = describe(module)
+    strip(module)
+    module.float().requires_grad_(False)
+    example = tuple(_two_samples(tensor.cpu()) for tensor in compressed.example)
+    with _plain_attention(), torch.no_grad():
+        called = _called(module, example)
+        for name, facts in described.items():
+            _lower(module, name, facts, multiple, called=name in called)
+        norms.fold(module, example)
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        exported = _export(module, example)
+    _tidy(exported)
+    return exported
+
+
+def to_bytes(exported: ExportedProgram) -> bytes:
+    """The file of a program."""
+    buffer = io.BytesIO()
+    with _quiet():
+        torch.export.save(exported, buffer)
+    return buffer.getvalue()
+
+
+def signature(exported: ExportedProgram) -> str:
+    """A hash of operators, shapes and types; no weights, and no scales."""
+    numbers = {node: number for number, node in enumerate(exported.graph.nodes)}
+
+    def told(value: Any) -> Any:
+        if isinstance(value, torch.fx.Node):
+            return f"%{numbers[value]}"
+        if isinstance(value, (list, tuple)):
+            return [told(item) for item in value]
+        return "float" if isinstance(value, float) else str(value)
+
+    facts = []
+    for node in exported.graph.nodes:
+        value = node.meta.get("val")
+        shape = [str(value.dtype), str(tuple(value.shape))] if isinstance(value, Tensor) else None
+        target = "" if node.op == "placeholder" else str(node.target)
+        facts.append([node.op, target, told(node.args), told(list(node.kwargs.items())), shape])
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _two_samples(tensor: Tensor) -> Tensor:
+    tensor = tensor.float() if tensor.is_floating_point() else tensor
+    return torch.cat([tensor[:1], tensor[:1]])
+
+
+def _called(module: nn.Module, example: tuple[Tensor, ...]) -> set[str]:
+    """The modules that are run, and not merely asked for their weights."""
+    names: set[str] = set()
+    handles = [
+        part.register_forward_pre_hook(lambda _, __, name=name: names.add(name))
+        for name, part in module.named_modules()
+    ]
+    module(*example)
+    for handle in handles:
+        handle.remove()
+    return names
+
+
+def _lower(
+    module: nn.Module, name: str, facts: LayerQuantization, multiple: int, *, called: bool
+) -> None:
+    """Put what computes as recorded in a layer's place."""
+    layer = module.get_submodule(name)
+    if facts.activation_bits is not None and called:
+        replace(module, name, _integer_layer(layer, facts, multiple))
+    elif facts.stored is not None:
+        store(layer, facts)
+
+
+def _integer_layer(layer: nn.Module, facts: LayerQuantization, multiple: int) -> nn.Module:
+    if isinstance(layer, nn.Linear):
+        return IntegerLinear(layer, facts, multiple)
+    assert isinstance(layer, nn.Conv2d)
+    if layer.groups > 1:
+        return GroupedConv2d(layer, facts)
+    return IntegerConv2d(layer, facts, multiple)
+
+
+def _tidy(exported: ExportedProgram) -> None:
+    """Leave out what says nothing of the computation."""
+    for node in list(exported.graph.nodes):
+        for key in LEFT_OUT:
+            node.meta.pop(key, None)
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:
+            exported.graph.erase_node(node)
+    exported.graph_module.recompile()
+    exported.example_inputs = None
+
+
+def _export(module: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
+    shapes = tuple({0: Dim.AUTO} for _ in example)
+    with _quiet():
+        exported = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
+    names = exported.graph_signature.user_inputs
+    inputs = [node for node in exported.graph.nodes if node.name in names]
+    if any(str(node.meta["val"].shape[0]).isdigit() for node in inputs):
+        raise UserError(
+            "The model computes with a fixed batch size, so that its torch.export program would "
+            "take no other; valid: a model whose forward takes any batch size."
+        )
+    return exported
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention as its layers compute it: torch's shortcut would pass integer layers by."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's remarks on its own deprecations are not for our users."""
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

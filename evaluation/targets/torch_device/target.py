@@ -1,0 +1,149 @@
+"""Torch itself on this machine's CPU or GPU: float, and 8-bit integer Linear and Conv2d.
+
+The file is a torch.export program with the simulation's own integers in it, written in torch's own
+operators, so that it runs wherever torch does, without this package. Integer layers multiply with
+`torch._int_mm`, the kernel of torchao's int8 layers, offered where the device computes it exactly.
+Weights alone (4 and 8 bits, 8-bit float) save bytes, on request, and are float numbers once the
+file is open: torch's kernels for them round activations to bfloat16, and are faster than float for
+one row alone. Float activations of 8 bits and 2:4 weights have no kernels here. Operators run one
+by one unless `compile` is set, for to compile a model takes torch longer than to time it. Nothing
+was run on a GPU: what is special there is the padding of products, which is tested on a CPU, and
+the program's move to the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, get_args
+
+import torch
+
+from compressors.data import Data
+from compressors.errors import UserError
+from compressors.record import CompressedModel, LayerKind, LayerRecord
+from evaluation import cache
+from evaluation.measurement import Value
+from evaluation.measuring.files import Files
+from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Formats, Precision, Timing
+from evaluation.targets.torch_device import probe
+from evaluation.targets.torch_device.opener import VERSION, TorchOpener
+from evaluation.targets.torch_device.program import program, signature, to_bytes
+from evaluation.task import Predict
+
+W8, W4 = Precision(8, None), Precision(4, None)
+KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
+INTEGER: tuple[LayerKind, ...] = ("linear", "conv2d")
+GRANULARITIES = ("channel", "tensor", "group")
+FORMATS = {
+    W8: Formats(("symmetric", "asymmetric", "e4m3", "e5m2"), GRANULARITIES),
+    W4: Formats(("symmetric", "asymmetric"), GRANULARITIES),
+}
+TABLE = Capability(
+    {kind: (FLOAT, INT8) if kind in INTEGER else (FLOAT,) for kind in KINDS},
+    channel_multiple=8,
+    dynamic=INTEGER,
+    formats={(kind, p): formats for kind in KINDS for p, formats in FORMATS.items()},
+    stored=dict.fromkeys(KINDS, (W8, W4)),
+)
+
+
+class TorchCpu:
+    """Torch on the CPU with so many threads, timed at one batch size."""
+
+    name = "torch_cpu"
+    suffix = ".pt2"
+    tolerance = 0.02
+    basis: Basis = "measured"
+    capability = TABLE
+    device: ClassVar[str] = "cpu"
+    multiple: ClassVar[int] = 1  # of the sizes of integer products
+
+    def __init__(
+        self,
+        threads: int = 1,
+        batch: int = 1,
+        cache_dir: str | None = None,
+        *,
+        compile: bool = False,
+        storage_only: bool = False,
+    ) -> None:
+        for rule, value in (("compile", compile), ("storage_only", storage_only)):
+            if not isinstance(value, bool):
+                raise UserError(f"target.{rule} cannot be {value!r}; valid: true, false.")
+        self._check_device(compile=compile)
+        self.capability = replace(_able(self.device), storage_only=storage_only)
+        kept = str(cache.cache_dir(cache_dir) / "inductor")
+        self._files = Files.of(
+            self.name,
+            TorchOpener(self.device, threads, compile, kept),
+            runtime=VERSION,
+            threads=threads,
+            batch=batch,
+            cache=cache_dir,
+            knobs={"compile": int(compile), "device": self._device_name()},
+        )
+
+    def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
+        """Write the .pt2 file."""
+        del data
+        for layer in compressed.record.layers:
+            self._check(layer)
+        exported = program(compressed, self.multiple)
+        cache.make_folder(path.parent)
+        with cache.replacing(path) as temporary:
+            temporary.write_bytes(to_bytes(exported))
+        return Artifact(path, path.stat().st_size, signature(exported))
+
+    def load(self, path: Path) -> Predict:
+        """A callable that runs the file."""
+        return self._files.load(path)
+
+    def latency(self, artifact: Artifact, reference: Artifact) -> Value:
+        """Measured alone beside the reference, once a signature, then remembered."""
+        return self._files.latency(artifact, reference)
+
+    def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
+        """One timing a candidate, in their order, interleaved with the reference."""
+        return self._files.compare(reference, candidates)
+
+    def _check(self, layer: LayerRecord) -> None:
+        reason = self.capability.refusal(layer)
+        if reason:
+            raise UserError(f"{self.name} has no kernel for layer '{layer.name}' {reason}.")
+
+    def _check_device(self, *, compile: bool) -> None:
+        if compile and not probe.has_compiler():
+            raise UserError(
+                "target.compile cannot be true: torch.compile finds no C++ compiler here; "
+                "valid: false, or install one (g++)."
+            )
+
+    def _device_name(self) -> str:
+        return torch.backends.cpu.get_cpu_capability()
+
+
+class TorchCuda(TorchCpu):
+    """Torch on a GPU, timed at one batch size."""
+
+    name = "torch_cuda"
+    device: ClassVar[str] = "cuda"
+    multiple: ClassVar[int] = 8
+
+    def _check_device(self, *, compile: bool) -> None:
+        del compile  # for a GPU, torch brings the compiler along
+        if not torch.cuda.is_available():
+            raise UserError(
+                "The target torch_cuda needs a GPU, and torch finds none here; valid: torch_cpu."
+            )
+
+    def _device_name(self) -> str:
+        return torch.cuda.get_device_name()
+
+
+def _able(device: str) -> Capability:
+    """The table, without integers where the device does not multiply them."""
+    if probe.multiplies_integers(device):
+        return TABLE
+    return replace(TABLE, precisions=dict.fromkeys(KINDS, (FLOAT,)), dynamic=False)

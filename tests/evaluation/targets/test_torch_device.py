@@ -1,0 +1,215 @@
+"""Torch programs: the simulation's integers in torch's integer kernels, small weights, errors."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from compressors.errors import UserError
+from compressors.policies.policy import LayerPolicy, Policy
+from compressors.policies.steps import Quantize
+from compressors.quantization.layers import describe
+from compressors.record import CompressedModel
+from compressors.stack import apply
+from evaluation.targets.torch_device import probe
+from evaluation.targets.torch_device.opener import TorchOpener, TorchProgram, read
+from evaluation.targets.torch_device.program import program, signature, to_bytes
+from evaluation.targets.torch_device.target import TorchCpu, TorchCuda
+from tests.evaluation.test_integer_kernels import Given, seeded
+from tests.evaluation.tiny import LAYERS, TinyTask
+
+
+class Mixed(nn.Module):
+    """Strides, dilation, groups, paddings, an embedding, attention, a norm after a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect")
+        self.norm = nn.BatchNorm2d(8)
+        self.wide = nn.Conv2d(8, 8, (3, 2), stride=(2, 1), padding=(2, 1), dilation=2, bias=False)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding="same", groups=8)
+        self.after = nn.BatchNorm2d(8)
+        self.point = nn.Conv2d(8, 12, 1, stride=2)
+        self.attention = nn.MultiheadAttention(12, 2, batch_first=True)
+        self.fc = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.stem(x)))
+        x = x[:, :, :8, :8] + self.after(self.depthwise(torch.relu(self.wide(x))))[:, :, :1, :1]
+        x = self.point(x).flatten(2).transpose(1, 2)
+        scores: Tensor = self.fc(x + self.attention(x, x, x, need_weights=False)[0])
+        return scores
+
+
+def compressed(given: Given | TinyTask, step: Quantize, layers: tuple[str, ...]) -> CompressedModel:
+    entries = tuple(LayerPolicy(name, quantize=step) for name in layers)
+    return apply(given.model(), Policy(layers=entries), given)
+
+
+def departure(model: CompressedModel, opened: TorchProgram, x: Tensor) -> float:
+    """The largest difference from the simulation, as a share of the largest output."""
+    with torch.no_grad():
+        simulated = model.module.eval()(x)
+    exported = torch.from_numpy(opened.run(x.numpy()))
+    return float((exported - simulated).abs().max() / simulated.abs().max())
+
+
+def opened(model: CompressedModel, multiple: int = 1) -> TorchProgram:
+    content = to_bytes(program(model, multiple))
+    return TorchProgram(torch.export.load(io.BytesIO(content)), "cpu")
+
+
+def operators(opened: TorchProgram) -> Counter[str]:
+    nodes: Any = opened.module.graph.nodes
+    return Counter(str(node.target) for node in nodes if node.op == "call_function")
+
+
+MIXED = ("stem", "wide", "depthwise", "point", "fc")
+
+
+@pytest.mark.parametrize(("dynamic", "multiple"), [(False, 1), (True, 1), (False, 8)])
+def test_every_sort_of_layer_computes_with_the_simulations_integers(
+    dynamic: bool, multiple: int
+) -> None:
+    given = Given(seeded(Mixed), (3, 9, 9))
+    model = compressed(given, Quantize(8, 8, dynamic=dynamic), MIXED)
+    program = opened(model, multiple)
+    ops = operators(program)
+    assert ops["aten._int_mm.default"] == len(MIXED) - 1
+    assert ops["aten.conv2d.padding"] == 1, "the one in groups"
+    assert not {"aten.batch_norm.default", "aten.conv2d.default"} & ops.keys()
+    assert departure(model, program, given.inputs[:7]) < 2e-3
+
+
+def test_the_profiler_sees_an_integer_kernel_for_every_layer() -> None:
+    task = TinyTask()
+    program = opened(compressed(task, Quantize(8, 8), LAYERS))
+    run = program.call(3)
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        run()
+    counts = {event.key: event.count for event in seen.key_averages()}
+    assert counts["aten::_int_mm"] == len(LAYERS)
+    assert not {"aten::conv2d", "aten::linear", "aten::addmm"} & counts.keys()
+
+
+def test_the_files_integers_are_those_of_the_simulation() -> None:
+    model = compressed(TinyTask(), Quantize(8, 8), LAYERS)
+    state = program(model).state_dict
+    for name, facts in describe(model.module).items():
+        assert facts.weight_integers is not None
+        written = state[f"{name}.weight"]
+        expected = facts.weight_integers
+        if expected.dim() == 4:
+            expected = expected.permute(0, 2, 3, 1)
+        assert written.dtype == torch.int8
+        assert torch.equal(written.t(), expected.flatten(1))
+
+
+SMALL = [
+    (Quantize(8, None), 1.0),
+    (Quantize(4, None), 0.5),
+    (Quantize(4, None, function="asymmetric", granularity="group", group=6), 0.5),
+    (Quantize(8, None, function="e4m3"), 1.0),
+]
+
+
+@pytest.mark.parametrize(("step", "size"), SMALL)
+def test_weights_alone_are_small_in_the_file_and_float_once_it_is_open(
+    step: Quantize, size: float
+) -> None:
+    task = TinyTask()
+    model = compressed(task, step, LAYERS)
+    made = program(model)
+    codes = made.state_dict["block.one.small.codes"]
+    assert codes.numel() * codes.itemsize == size * 16 * 16 * 9
+    program_ = TorchProgram(made, "cpu")
+    assert operators(program_).keys() == operators(opened(compressed(task, step, ()))).keys()
+    assert departure(model, program_, next(iter(task.batches("test"))).args[0]) < 1e-5
+
+
+def test_a_pickle_in_a_file_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    content = to_bytes(program(compressed(TinyTask(), Quantize(8, 8), ())))
+    path = tmp_path / "m.pt2"
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            data = source.read(name)
+            if name.endswith("model_weights_config.json"):
+                told = json.loads(data)
+                next(iter(told["config"].values()))["use_pickle"] = True
+                data = json.dumps(told).encode()
+            target.writestr(name, data)
+    with pytest.raises(UserError, match="pickle"):
+        read(path)
+
+
+def test_nothing_of_this_machine_is_in_the_file() -> None:
+    content = to_bytes(program(compressed(TinyTask(), Quantize(8, 8), LAYERS)))
+    for word in (b"site-packages", b".py", b"pickle_module"):
+        assert word not in content
+
+
+def test_scales_are_no_part_of_the_signature() -> None:
+    signatures = {
+        signature(program(compressed(TinyTask(seed), Quantize(8, 8), ("fc",)))) for seed in (0, 1)
+    }
+    assert len(signatures) == 1
+
+
+class Fixed(nn.Module):
+    """Takes two samples and no other number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.fc(x.reshape(2, 4))
+        return scores
+
+
+def test_a_model_of_one_batch_size_is_refused() -> None:
+    model = CompressedModel(Fixed(), compressed(TinyTask(), Quantize(8, 8), ()).record, ())
+    with pytest.raises(UserError, match="batch size"):
+        program(CompressedModel(model.module, model.record, (torch.zeros(1, 4),)))
+
+
+def test_a_device_without_an_exact_kernel_offers_no_integers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert not probe.multiplies_integers("meta")
+    monkeypatch.setattr(probe, "multiplies_integers", lambda device: False)
+    table = TorchCpu(cache_dir=str(tmp_path)).capability
+    assert not any(p.activations for kind in table.precisions for p in table.precisions[kind])
+
+
+def test_what_is_not_there_is_said_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="torch_cuda needs a GPU"):
+        TorchCuda(cache_dir=str(tmp_path))
+    monkeypatch.setattr(probe, "has_compiler", lambda: False)
+    with pytest.raises(UserError, match=r"target\.compile.*C\+\+ compiler"):
+        TorchCpu(cache_dir=str(tmp_path), compile=True)
+    with pytest.raises(UserError, match=r"target\.storage_only"):
+        TorchCpu(cache_dir=str(tmp_path), storage_only=1)  # type: ignore[arg-type]
+
+
+def test_an_opener_pins_the_threads(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    path = tmp_path / "m.pt2"
+    path.write_bytes(to_bytes(program(compressed(TinyTask(), Quantize(8, 8), ()))))
+    try:
+        TorchOpener("cpu", 2)(path)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
