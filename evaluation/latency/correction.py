@@ -9,7 +9,6 @@ drawn towards 1, so that a family that few models hold cannot run wild.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from scipy.optimize import nnls  # type: ignore[import-untyped]
 
 FAMILIES = ("float", "integer", "light")
+LEAST = 1e-3  # a family's share of the latency for what is drawn towards 1
 TRUST = 0.1  # in a factor of 1, as a share of what the models say
 
 
@@ -38,7 +38,8 @@ def fit(sums: Sequence[Mapping[str, float]], measured: Sequence[float]) -> Corre
     """The correction under which the sums give what was measured, in relative terms."""
     told = np.array(measured)
     rows = np.array([[1.0, *(one.get(name, 0.0) for name in FAMILIES)] for one in sums])
-    drawn = np.diag([0.0, *(TRUST * np.sqrt(len(told)) * (rows[:, 1:] / told[:, None]).mean(0))])
+    shares = np.maximum((rows[:, 1:] / told[:, None]).mean(0), LEAST)
+    drawn = np.diag([0.0, *(TRUST * np.sqrt(len(told)) * shares)])
     left = np.vstack([rows / told[:, None], drawn])
     right = np.concatenate([np.ones(len(told)), drawn.sum(1)])
     (start, *factors), _ = nnls(left, right)
@@ -64,7 +65,7 @@ def write(path: Path, correction: Correction) -> None:
 
 def by_family(parts: Sequence[tuple[str, float]]) -> dict[str, float]:
     """The sum of each family."""
-    sums: Counter[str] = Counter()
+    sums: dict[str, float] = {}
     for family, milliseconds in parts:
-        sums[family] += milliseconds
-    return dict(sums)
+        sums[family] = sums.get(family, 0.0) + milliseconds
+    return sums

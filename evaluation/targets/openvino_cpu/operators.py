@@ -15,8 +15,8 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import openvino as ov
-from openvino import opset13 as ops
+import openvino as ov  # type: ignore[import-untyped]
+from openvino import opset13 as ops  # type: ignore[import-untyped]
 
 from evaluation.measuring.operators import YARDSTICK, Operator, Price
 

@@ -1,0 +1,135 @@
+"""Predicted latencies against measured ones: random policies of three networks on each target.
+
+    python scripts/bench/latency_prediction.py [--policies 40] [--out docs] [target ...]
+
+Every policy is lowered, predicted as a search would (from the prices of operators, corrected), and
+its file measured in one interleaved run with all the others of its network. Prints a table of the
+mean absolute percentage error and Spearman's rank correlation, and draws the points.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr  # type: ignore[import-untyped]
+
+from compressors.errors import UserError
+from compressors.stack import Stack
+from evaluation.latency.networks import NETWORKS
+from evaluation.latency.sampled import sampled, uniform
+from evaluation.target import FLOAT, INT8, Artifact
+
+FIRST_SEED = 1000  # none of those that the correction is fitted on
+
+
+@dataclass(frozen=True)
+class Points:
+    """The policies of one network on one target."""
+
+    target: str
+    network: str
+    predicted: np.ndarray[Any, Any]
+    measured: np.ndarray[Any, Any]
+
+    @property
+    def error(self) -> float:
+        """Mean absolute percentage error, as a share."""
+        return float(np.abs(self.predicted / self.measured - 1).mean())
+
+    @property
+    def rank(self) -> float:
+        """Spearman's correlation."""
+        return float(spearmanr(self.predicted, self.measured)[0])
+
+
+def points(target: Any, name: str, policies: int, folder: Path) -> Points:
+    """One network's policies, predicted and measured."""
+    reference, *artifacts = _files(target, name, policies, folder)
+    predicted = [target.latency(a, reference).value for a in artifacts]
+    timings = target.compare(reference.path, [a.path for a in artifacts])
+    return Points(target.name, name, np.array(predicted), np.array([t.median_ms for t in timings]))
+
+
+def _files(target: Any, name: str, policies: int, folder: Path) -> list[Artifact]:
+    network = NETWORKS[name]
+    data = network.data()
+    stack = Stack(network.model(), data)
+    whole = [uniform(stack.structure, precision) for precision in (FLOAT, INT8)]
+    drawn = (sampled(stack.structure, target.capability, seed) for seed in count(FIRST_SEED))
+    made: dict[str, Artifact] = {}
+    for number, policy in enumerate(_chain(whole, drawn)):
+        if len(made) > policies:
+            break
+        try:
+            compressed = stack.apply(policy)
+            path = folder / f"{target.name}-{name}-{number}{target.suffix}"
+            artifact = target.lower(compressed, data, path)
+        except UserError:
+            continue
+        made.setdefault(artifact.signature, artifact)
+    return list(made.values())
+
+
+def _chain(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
+    yield from first
+    yield from rest
+
+
+def draw(found: list[Points], path: Path) -> None:
+    """Measured against predicted, a panel a target, a colour a network."""
+    import matplotlib.pyplot as plt
+
+    targets = list(dict.fromkeys(p.target for p in found))
+    figure, axes = plt.subplots(1, len(targets), figsize=(5.2 * len(targets), 4.8), squeeze=False)
+    for axis, target in zip(axes[0], targets, strict=True):
+        mine = [p for p in found if p.target == target]
+        values = np.concatenate([np.r_[p.predicted, p.measured] for p in mine])
+        ends = [values.min() * 0.9, values.max() * 1.1]
+        axis.plot(ends, ends, color="0.6", linewidth=1, zorder=0)
+        for p in mine:
+            label = f"{p.network}: {100 * p.error:.1f} %, rank {p.rank:.3f}"
+            axis.scatter(p.predicted, p.measured, s=14, label=label)
+        axis.set(xscale="log", yscale="log", xlim=ends, ylim=ends, title=target)
+        axis.set(xlabel="predicted, ms", ylabel="measured, ms")
+        axis.legend(frameon=False, fontsize=8, loc="upper left")
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    """The table and the picture."""
+    from evaluation.targets.openvino_cpu.target import OpenVinoCpu
+    from evaluation.targets.ort_cpu.target import OrtCpu
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("targets", nargs="*", default=["ort_cpu", "openvino_cpu"])
+    parser.add_argument("--policies", type=int, default=40)
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--out", type=Path, default=Path("docs"))
+    words = parser.parse_args()
+    classes = {"ort_cpu": OrtCpu, "openvino_cpu": OpenVinoCpu}
+    found = []
+    print("| target | network | policies | error | rank correlation |\n|---|---|--:|--:|--:|")
+    for target in (classes[name]() for name in words.targets):
+        for network in words.networks:
+            with tempfile.TemporaryDirectory() as folder:
+                p = points(target, network, words.policies, Path(folder))
+            found.append(p)
+            print(
+                f"| {p.target} | {p.network} | {len(p.measured)} | {100 * p.error:.1f} % "
+                f"| {p.rank:.3f} |",
+                flush=True,
+            )
+    words.out.mkdir(parents=True, exist_ok=True)
+    draw(found, words.out / "latency_prediction.png")
+
+
+if __name__ == "__main__":
+    main()
