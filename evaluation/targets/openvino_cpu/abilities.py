@@ -3,54 +3,60 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from compressors.record import LayerRecord
-from evaluation.target import DEFAULT_FUNCTION, FLOAT, INT8, Capability, Precision
+from compressors.policies.steps import AFFINE
+from compressors.record import LayerKind, LayerRecord
+from evaluation.target import FLOAT, INT8, Capability, Formats, Precision
 
-PACKED = (Precision(8, None), Precision(4, None))
-WHOLE = ("channel", "tensor")
+_W8, _W4 = Precision(8, None), Precision(4, None)
+_NARROW = tuple(Precision(bits, None) for bits in (7, 6, 5, 3, 2))
+_ANY = (_W8, _W4, *_NARROW)
+_STORED: dict[LayerKind, tuple[Precision, ...]] = {
+    "linear": _NARROW,
+    "conv2d": _ANY,
+    "conv1d": _ANY,
+    "conv_transpose2d": _ANY,
+    "embedding": _ANY,
+}
 
 
 @dataclass(frozen=True)
 class Abilities(Capability):
-    """Besides the table: integer kernels know symmetric weights in whole rows alone."""
+    """A table whose groups must fill a linear layer's rows."""
 
     def refusal(self, layer: LayerRecord) -> str | None:
         """What cannot be carried out of a layer, with the valid choices; None: nothing."""
-        return super().refusal(layer) or _of_integers(layer) or _of_groups(layer)
+        said = super().refusal(layer)
+        found = re.fullmatch(r"group(\d+)", layer.granularity or "")
+        if said is not None or found is None or layer.weight_bits is None:
+            return said
+        inputs, group = layer.in_channels, int(found[1])
+        if inputs % group == 0 or inputs < group:
+            return None
+        return f"with groups of {group}; valid: those that divide its {inputs} inputs"
 
 
-def _of_integers(layer: LayerRecord) -> str | None:
-    if layer.weight_bits is None or layer.activation_bits is None:
-        return None
-    function = layer.weight_function or DEFAULT_FUNCTION
-    if function != DEFAULT_FUNCTION:
-        return f"in integers with function {function}; valid there: {DEFAULT_FUNCTION}"
-    if layer.granularity not in (None, *WHOLE):
-        return f"in integers with granularity {layer.granularity}; valid there: {', '.join(WHOLE)}"
-    return None
-
-
-def _of_groups(layer: LayerRecord) -> str | None:
-    found = re.fullmatch(r"group(\d+)", layer.granularity or "")
-    if found is None or layer.in_channels % int(found[1]) == 0 or layer.in_channels < int(found[1]):
-        return None
-    return (
-        f"with granularity {layer.granularity}; valid: groups that divide its"
-        f" {layer.in_channels} inputs, or {', '.join(WHOLE)}"
-    )
-
-
-CAPABILITY = Abilities(
+TABLE = Abilities(
     {
-        "linear": (FLOAT, INT8, *PACKED),
+        "linear": (FLOAT, INT8, _W8, _W4),
         "conv2d": (FLOAT, INT8),
         "conv1d": (FLOAT,),
         "conv_transpose2d": (FLOAT,),
         "embedding": (FLOAT,),
     },
     channel_multiple=8,
-    functions={"symmetric": (8, 4), "asymmetric": (8, 4)},
-    granularities=(*WHOLE, "group"),
+    formats={
+        (kind, precision): Formats(AFFINE, ("channel", "tensor", "group"))
+        if kind == "linear"
+        else Formats(AFFINE)
+        for kind in _STORED
+        for precision in _ANY
+    },
+    stored=_STORED,
 )
+
+
+def table(*, storage_only: bool) -> Capability:
+    """The table; with `storage_only`, widths without a kernel are taken too."""
+    return replace(TABLE, storage_only=storage_only)

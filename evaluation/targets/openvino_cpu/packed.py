@@ -36,11 +36,13 @@ def spell_out(
 
 
 def _stored_bits(stored: StoredWeight) -> int:
-    """How many bits a code takes: 8 where rows of fewer would not end with a byte.
+    """How many bits a code takes: the simulation's, or 8.
 
-    OpenVINO's kernels read such rows wrongly.
+    OpenVINO's kernels read rows of 4 bits wrongly that do not end with a byte, and none of its
+    types has 7.
     """
-    return 8 if stored.codes.shape[1] * stored.bits % 8 else stored.bits
+    cut = stored.bits == 4 and stored.codes.shape[1] % 2 != 0
+    return 8 if cut or stored.bits == 7 else stored.bits
 
 
 class _Writer:

@@ -3,8 +3,9 @@
 Inputs of integer layers are unsigned 8-bit with a zero point, their weights signed, per channel or
 per tensor. Linear layers may have their weights alone packed, in 8 or 4 bits, per channel, tensor
 or group, which are multiplied out as the layer runs. Float is single precision unless
-`precision_hint` says otherwise. Inputs whose ranges are found on every input have no kernel here:
-OpenVINO's are rounded in groups along a row, not as a whole.
+`precision_hint` says otherwise. Where the user asks for it (`storage_only`), other layers and
+widths are packed in the file too, and spread out when it is loaded. Inputs whose ranges are found
+on every input have no kernel: OpenVINO's are rounded in groups along a row, not as a whole.
 """
 
 from __future__ import annotations
@@ -22,11 +23,9 @@ from evaluation.latency.source import latencies
 from evaluation.lowering.graph import to_model
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
-from evaluation.target import Artifact, Basis, Timing
-from evaluation.targets.openvino_cpu.abilities import CAPABILITY
+from evaluation.target import Artifact, Basis, Capability, Timing
+from evaluation.targets.openvino_cpu.abilities import TABLE, table
 from evaluation.task import Predict
-
-HINTS = ("f32", "bf16", "f16")
 
 
 class OpenVinoCpu:
@@ -36,7 +35,7 @@ class OpenVinoCpu:
     suffix = ".xml"
     tolerance = 0.02
     basis: Basis = "measured"
-    capability = CAPABILITY
+    capability: Capability = TABLE
 
     def __init__(
         self,
@@ -46,8 +45,12 @@ class OpenVinoCpu:
         precision_hint: str = "f32",
         *,
         latency: str = "predicted",
+        storage_only: bool = False,
     ) -> None:
         installed = _version()
+        if not isinstance(storage_only, bool):
+            raise UserError(f"target.storage_only cannot be {storage_only!r}; valid: true, false.")
+        self.capability = table(storage_only=storage_only)
         from evaluation.targets.openvino_cpu.session import OpenVinoOpener
 
         _check_hint(precision_hint)

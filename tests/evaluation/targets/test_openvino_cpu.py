@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from compressors.data import Data
 from compressors.errors import UserError
 from compressors.policies.policy import LayerPolicy, Policy
-from compressors.policies.steps import Quantize
+from compressors.policies.steps import Function, Quantize
 from compressors.quantization.layers import describe
 from compressors.record import CompressedModel
 from compressors.stack import apply
@@ -160,6 +160,24 @@ def test_rows_of_4_bits_that_end_within_a_byte(columns: int, tmp_path: Path) -> 
     assert departure(made, session, given.inputs) < 1e-5
 
 
+STORED = [("decoder", 2), ("tied", 3), ("conv1d", 4), ("decoder", 5), ("conv1d", 6), ("tied", 7)]
+
+
+@pytest.mark.parametrize(("name", "bits"), STORED)
+def test_widths_without_a_kernel_are_stored_and_spread_out(
+    name: str, bits: int, tmp_path: Path
+) -> None:
+    model, data = build(name), data_for(name)
+    names = layers_of(model, nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)
+    function: Function = "asymmetric" if bits % 2 else "symmetric"
+    made = compressed(model, data, dict.fromkeys(names, Quantize(bits, None, function=function)))
+    with pytest.raises(UserError, match="no kernel"):
+        lowered(made, data, tmp_path / "m.xml")
+    target = OpenVinoCpu(cache_dir=str(tmp_path), storage_only=True)
+    session = SINGLE(target.lower(made, data, tmp_path / "m.xml").path)
+    assert departure(made, session, *next(iter(data.batches("test"))).args) < 1e-5
+
+
 def test_widths_and_precisions_have_signatures_of_their_own(tmp_path: Path) -> None:
     model = seeded(nn.Sequential(nn.Linear(16, 8)))
     given = Given(model, (16,))
@@ -173,11 +191,17 @@ def test_widths_and_precisions_have_signatures_of_their_own(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        (Quantize(8, 8, function="asymmetric"), "function asymmetric; valid there: symmetric"),
-        (Quantize(8, 8, granularity="group", group=8), "granularity group8; valid there: channel"),
+        (
+            Quantize(8, 8, function="asymmetric"),
+            "function asymmetric at 8 bits; valid there: symmetric",
+        ),
+        (Quantize(8, 8, granularity="group", group=8), "granularity group8; valid: channel"),
         (Quantize(8, 8, dynamic=True), "dynamic"),
         (Quantize(3, None), "w3af"),
-        (Quantize(4, None, granularity="group", group=5), "groups that divide its 16 inputs"),
+        (
+            Quantize(4, None, granularity="group", group=5),
+            "groups of 5; valid: those that divide its 16 inputs",
+        ),
     ],
 )
 def test_what_has_no_kernel_is_refused(step: Quantize, said: str, tmp_path: Path) -> None:
