@@ -49,7 +49,7 @@ class _Writer:
                 self._read_in_layer(node)
             elif node in self.plan.results:
                 for source in dict.fromkeys(sources(node)):
-                    scale = stored_scale(self.plan, source)
+                    scale = self._kept_as(source)
                     node.replace_input_with(source, self._integers(source, scale, node))
             elif node not in self.owners:
                 self._read_as_float(node)
@@ -73,6 +73,10 @@ class _Writer:
         node.args = (self._integers(source, layer.source, node), weights, *node.args[2:])
         if not weight.users:
             delete_constant_placeholder(self.program, weight)
+
+    def _kept_as(self, tensor: fx.Node) -> Scale:
+        there = self.stored.get(tensor)
+        return next(iter(there)) if there else stored_scale(self.plan, tensor)
 
     def _read_as_float(self, node: fx.Node) -> None:
         for source in list(node.all_input_nodes):

@@ -130,7 +130,7 @@ def _pin(threads: int) -> None:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """The runtime tells of its search for processors, and of broken files, past Python's streams."""
+    """The runtime tells of processors and of broken files past Python's streams."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -26,7 +26,7 @@ class Executorch:
 
     name = "executorch"
     suffix = ".pte"
-    tolerance = 0.03
+    tolerance = 0.05
     basis: Basis = "measured"
     capability = Capability(
         {
