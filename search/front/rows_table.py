@@ -89,5 +89,7 @@ def _what(row: TrialRow) -> str:
 
 def _caption(validation: Validation) -> str:
     if validation.members:
-        return "Measured on the exported files, timed beside the uncompressed one. * is best.yaml."
+        names = {v.metric.name for found in validation.members.values() for v in found.values}
+        timed = ", timed beside the uncompressed one" if "speedup" in names else ""
+        return f"Measured on the exported files{timed}. * is best.yaml."
     return "Figures of the search on the validation split; not yet exported. * is best.yaml."

@@ -19,7 +19,7 @@ from compressors.errors import UserError
 from evaluation.cache import make_folder, replacing
 from evaluation.measuring.runner import Array
 
-LARGEST_BATCH = 4096
+LARGEST_BATCH = 64  # that an engine has room for, unless it is built for more
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,11 @@ class EngineOpener:
 
 def _build(trt: Any, model: bytes, path: Path, batch: int) -> bytes:
     """The serialised engine; sparse weights are taken where they obey 2:4."""
-    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
     typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(typed)
-    parser = trt.OnnxParser(network, builder.logger)
+    parser = trt.OnnxParser(network, logger)
     if not parser.parse(model):
         reason = str(parser.get_error(0)).splitlines()[0]
         raise UserError(f"TensorRT cannot load '{path}': {reason}")
@@ -67,7 +68,7 @@ def _build(trt: Any, model: bytes, path: Path, batch: int) -> bytes:
         value = network.get_input(index)
         least, usual, most = (
             tuple(size if place else count for place, size in enumerate(value.shape))
-            for count in (1, batch, LARGEST_BATCH)
+            for count in (1, batch, max(batch, LARGEST_BATCH))
         )
         profile.set_shape(value.name, least, usual, most)
     config.add_optimization_profile(profile)
@@ -95,9 +96,10 @@ class Engine:
         self._outputs = [name for name in names if kinds[name] == trt.TensorIOMode.OUTPUT]
 
     def run(self, *args: Array) -> Array:
-        """The first output."""
-        found: Array = self._bind(args)().cpu().numpy()
-        return found
+        """The first output, of as many calls as the samples take."""
+        starts = range(0, len(args[0]), LARGEST_BATCH)
+        parts = [tuple(arg[start : start + LARGEST_BATCH] for arg in args) for start in starts]
+        return np.concatenate([self._bind(part)().cpu().numpy() for part in parts])
 
     def call(self, batch: int) -> Callable[[], object]:
         """One run on inputs that lie on the GPU, until its output lies there."""

@@ -19,10 +19,15 @@ from compressors.record import CompressedModel
 from compressors.stack import apply
 from evaluation.checking.layers import departing, layers
 from evaluation.checking.outputs import few, outputs
+from evaluation.evaluator import Evaluator
 from evaluation.lowering.graph import Graph
+from evaluation.target import why_untimed
 from evaluation.targets.tensorrt.opener import ArithmeticOpener
 from evaluation.targets.tensorrt.target import TensorRT
+from search.front.validate import exported, timed
+from search.study.objectives import check_timing
 from tests.compressors.architectures import build, data_for
+from tests.evaluation.tiny import TinyTask
 
 SIGNED = Quantize(8, 8, signed=True)
 FAMILIES = ("resnet", "mobilenet", "transformer")
@@ -203,6 +208,29 @@ def test_without_a_tensorrt_nothing_is_said_of_speed(uninstalled: TensorRT, tmp_
     ):
         with pytest.raises(UserError, match=r"cannot time files, as no TensorRT is installed"):
             ask()
+
+
+def test_a_study_without_timing_states_all_the_rest(
+    uninstalled: TensorRT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAREDOWN_CACHE", str(tmp_path))
+    evaluator = Evaluator(TinyTask(), uninstalled)
+    made = evaluator.evaluate(Policy(), tmp_path / "m.onnx")
+    names = {value.metric.name for value in made.measurement.values}
+    assert names >= {"error", "size_bytes", "macs"}
+    assert "latency_ms" not in names
+    own, other = timed(uninstalled, made.artifact, [made.artifact])
+    assert own is None
+    stated = {value.metric.name for value in exported(evaluator, made.artifact, other).values}
+    assert stated == {"error", "test_error", "size_bytes"}
+
+
+def test_a_latency_is_refused_as_objective_before_any_trial(uninstalled: TensorRT) -> None:
+    why = why_untimed(uninstalled)
+    check_timing(("quality", "size_bytes"), uninstalled.name, why)
+    check_timing(("quality", "latency_ms"), "ort_cpu", None)
+    with pytest.raises(UserError, match=r"latency_ms cannot .* tensorrt, as no TensorRT"):
+        check_timing(("quality", "latency_ms"), uninstalled.name, why)
 
 
 def test_a_file_that_is_none_is_the_users_to_mend(uninstalled: TensorRT, tmp_path: Path) -> None:
