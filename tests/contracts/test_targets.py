@@ -15,17 +15,25 @@ from compressors.record import CompressedModel
 from compressors.stack import apply
 from evaluation.artifact_parts import parts
 from evaluation.target import FLOAT, INT8, Artifact, Precision, Target
+from evaluation.targets.executorch.target import Executorch
+from evaluation.targets.litert.target import LiteRt
 from evaluation.targets.npu_sim.target import NpuSim
 from evaluation.targets.openvino_cpu.target import OpenVinoCpu
 from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.targets.storage.storage import Storage
+from evaluation.targets.torch_device.target import TorchCpu
 from tests.evaluation.tiny import LAYERS, TinyTask
 
 TASK = TinyTask()
-OPTIONAL: dict[object, str] = {OpenVinoCpu: "openvino"}  # what they cannot be made without
+OPTIONAL: dict[object, str] = {  # what they cannot be made without
+    Executorch: "executorch",
+    LiteRt: "ai_edge_litert",
+    OpenVinoCpu: "openvino",
+}
+TARGETS = [OrtCpu, Storage, NpuSim, OpenVinoCpu, TorchCpu, LiteRt, Executorch]
 
 
-@pytest.fixture(params=[OrtCpu, Storage, NpuSim, OpenVinoCpu], ids=lambda c: c.name)
+@pytest.fixture(params=TARGETS, ids=lambda c: c.name)
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
     if request.param in OPTIONAL:
         pytest.importorskip(OPTIONAL[request.param])
@@ -96,7 +104,9 @@ def test_the_signature_follows_the_shapes_and_not_the_weights(
         return target.lower(model, task, tmp_path / f"m{target.suffix}").signature
 
     assert signature(0) == signature(1) != signature(0, width=24)
-    signatures = {lowered(target, p, tmp_path / f"m{target.suffix}").signature for p in (FLOAT, INT8)}
+    signatures = {
+        lowered(target, p, tmp_path / f"m{target.suffix}").signature for p in (FLOAT, INT8)
+    }
     assert len(signatures) == 2
 
 
