@@ -41,7 +41,7 @@ class Lowered:
 def lowered(compressed: CompressedModel, data: Data) -> Lowered:
     """The deployable graph."""
     graph, factors, described = float_graph(compressed)
-    bits = {}
+    bits: dict[str, int] = {}
     integer = {}
     for name, facts in described.items():
         if facts.activation_bits is not None:

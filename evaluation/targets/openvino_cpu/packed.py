@@ -21,7 +21,7 @@ def spell_out(
 ) -> dict[str, int]:
     """Let a layer's nodes read its codes; the bits of a code, by the name of their cast."""
     assert facts.stored is not None
-    bits = {}
+    bits: dict[str, int] = {}
     for turned in (False, True):
         uses = [node for node in nodes if (node.op_type == "MatMul") == turned]
         if not uses:
