@@ -85,11 +85,12 @@ class Engine:
         import tensorrt as trt
         import torch
 
-        self._trt, self._torch = trt, torch
+        self._trt: Any = trt
+        self._torch: Any = torch
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         self._context = self._engine.create_execution_context()
-        self._stream = torch.cuda.Stream()
+        self._stream = self._torch.cuda.Stream()
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         kinds = {name: self._engine.get_tensor_mode(name) for name in names}
         self._inputs = [name for name in names if kinds[name] == trt.TensorIOMode.INPUT]

@@ -121,9 +121,9 @@ class _Pairs:
         ]
         return self._read(self._constant(values), facts, axis=1 if turned else 0)
 
-    def _read(self, integers: str, facts: list[str], **attributes: int) -> str:
+    def _read(self, integers: str, facts: list[str], axis: int | None = None) -> str:
         back = self.graph.fresh()
-        node = helper.make_node("DequantizeLinear", [integers, *facts], [back], **attributes)
+        node = helper.make_node("DequantizeLinear", [integers, *facts], [back], axis=axis)
         self.graph.nodes.append(node)
         return back
 
