@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -51,11 +52,17 @@ def program(compressed: CompressedModel, multiple: int = 1) -> ExportedProgram:
 
 
 def to_bytes(exported: ExportedProgram) -> bytes:
-    """The file of a program."""
-    buffer = io.BytesIO()
+    """The file of a program; its text, most of a small model's bytes, is compressed."""
+    buffer, smaller = io.BytesIO(), io.BytesIO()
     with _quiet():
         torch.export.save(exported, buffer)
-    return buffer.getvalue()
+    with zipfile.ZipFile(buffer) as whole, zipfile.ZipFile(smaller, "w") as archive:
+        for name in whole.namelist():
+            entry = zipfile.ZipInfo(name)  # of a fixed date
+            if name.endswith(".json"):
+                entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, whole.read(name))
+    return smaller.getvalue()
 
 
 def signature(exported: ExportedProgram) -> str:
