@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from evaluation.lowering.export import export
 from evaluation.lowering.graph import Graph, signature, to_model
 from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.tasks.resnet import ResNet20
+from tests.evaluation.test_integer_kernels import Given
 from tests.evaluation.tiny import LAYERS, TinyTask
 
 
@@ -88,6 +90,50 @@ def test_a_quantised_file_is_valid_by_the_standard(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     OrtCpu(cache_dir=str(tmp_path)).lower(compressed, task, path)
     onnx.checker.check_model(onnx.load(path), full_check=True)
+
+
+def perceptron() -> torch.nn.Module:
+    linear, relu = torch.nn.Linear, torch.nn.ReLU
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = (linear(1024, 256), relu(), linear(256, 128), relu(), linear(128, 10))
+        return torch.nn.Sequential(torch.nn.Flatten(), *layers).eval()
+
+
+FIXED = Quantize(8, 8)
+# Bytes a layer beside weights, scales and biases: its nodes, names, shapes, zero points.
+OVERHEADS: list[tuple[Callable[[], torch.nn.Module], Quantize, int]] = [
+    (resnet, FIXED, 185),
+    (resnet, Quantize(5, 8), 245),
+    (resnet, Quantize(3, None), 95),
+    (perceptron, FIXED, 480),
+    (perceptron, Quantize(8, 8, dynamic=True), 220),
+    (perceptron, Quantize(4, None), 280),
+    (perceptron, Quantize(4, None, granularity="group", group=64), 250),
+    (perceptron, Quantize(4, None, function="asymmetric", granularity="group", group=32), 265),
+]
+
+
+@pytest.mark.parametrize(("build", "step", "a_layer"), OVERHEADS)
+def test_a_file_has_its_weights_in_their_bits_and_little_else(
+    build: Callable[[], torch.nn.Module], step: Quantize, a_layer: int, tmp_path: Path
+) -> None:
+    given = Given(build(), (1, 32, 32))
+    kinds = (torch.nn.Linear, torch.nn.Conv2d)
+    layers = {name: x for name, x in given.model().named_modules() if isinstance(x, kinds)}
+    policy = Policy(layers=tuple(LayerPolicy(name, quantize=step) for name in layers))
+    compressed = apply(given.model(), policy, given)
+    target = OrtCpu(cache_dir=str(tmp_path), storage_only=True)
+    size = target.lower(compressed, given, tmp_path / "m.onnx").size_bytes
+    assert step.weights is not None
+    needed = 0.0
+    for layer in layers.values():
+        outputs, scales = len(layer.weight), len(layer.weight)
+        if step.granularity == "group":
+            scales = layer.weight.numel() // step.group
+        zeros = scales * step.weights / 8 if step.function == "asymmetric" else 0
+        needed += layer.weight.numel() * step.weights / 8 + 4 * scales + 4 * outputs + zeros
+    assert size - needed < a_layer * len(layers), (size - needed) / len(layers)
 
 
 def test_integers_are_faster_and_smaller(tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ class Codes:
     @staticmethod
     def of(facts: LayerQuantization, factors: Array | None) -> Codes:
         """Of a layer's description; factors are what folding multiplied each row with."""
-        assert facts.stored is not None
-        assert facts.stored.zeros is not None
         stored = facts.stored
+        assert stored is not None
+        assert stored.zeros is not None
         rows = len(stored.codes) if factors is not None else len(stored.scales)
         shape = (rows, stored.scales.shape[1])
         scales = np.broadcast_to(stored.scales.double().numpy(), shape)
@@ -60,7 +60,7 @@ class Codes:
     @property
     def rows(self) -> int:
         """Output channels."""
-        return len(self.codes)
+        return int(self.codes.shape[0])
 
     @property
     def columns(self) -> int:
@@ -78,4 +78,4 @@ class Codes:
 
 def _most(bits: int, function: str | None) -> int:
     """The code that stands opposite to code 0."""
-    return 2**bits - 2 if function == "symmetric" else 2**bits - 1
+    return (1 << bits) - (2 if function == "symmetric" else 1)

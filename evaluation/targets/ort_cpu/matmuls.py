@@ -7,6 +7,8 @@ tensor as a whole, and 8-bit weights with a scale an output channel. Writes node
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from onnx import NodeProto, helper
 
@@ -74,7 +76,7 @@ def take_bias(graph: Graph, node: NodeProto, rows: int) -> str | None:
     return str(other)
 
 
-def _replace(graph: Graph, node: NodeProto, kind: str, inputs: list[str], **facts: int) -> None:
+def _replace(graph: Graph, node: NodeProto, kind: str, inputs: list[str], **facts: Any) -> None:
     made = helper.make_node(kind, inputs, list(node.output), node.name, domain=DOMAIN, **facts)
     graph.nodes[graph.nodes.index(node)] = made
 

@@ -8,6 +8,7 @@ what depends on constants alone when a session is made, so that kernels see plai
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
@@ -75,7 +76,7 @@ class Steps:
     nodes: list[NodeProto] = field(default_factory=list)
     _known: dict[tuple[object, ...], str] = field(default_factory=dict)
 
-    def make(self, kind: str, *inputs: str, **facts: object) -> str:
+    def make(self, kind: str, *inputs: str, **facts: Any) -> str:
         """The output of a node."""
         key = (kind, inputs, str(facts))
         if key not in self._known:

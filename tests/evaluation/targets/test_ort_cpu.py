@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -44,7 +45,7 @@ def compressed(name: str, step: Quantize, kinds: tuple[str, ...]) -> CompressedM
 
 
 def lowered(
-    name: str, step: Quantize, kinds: tuple[str, ...], folder: Path, **knobs: bool
+    name: str, step: Quantize, kinds: tuple[str, ...], folder: Path, **knobs: Any
 ) -> tuple[CompressedModel, Artifact, float]:
     """The model, its file, and the file's largest difference as a share of the outputs' range."""
     target = OrtCpu(cache_dir=str(folder), **knobs)
@@ -142,7 +143,7 @@ def test_every_group_and_width_that_a_row_may_have(
 
 
 def one_layer(
-    model: nn.Module, step: Quantize, folder: Path, **knobs: bool
+    model: nn.Module, step: Quantize, folder: Path, **knobs: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What the file and the simulation of a model of one layer answer."""
     from tests.evaluation.test_integer_kernels import Given
