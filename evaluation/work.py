@@ -7,6 +7,7 @@ activations within attention) is not.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from compressors.modules import device_of, eval_mode, moved
 from compressors.quantization.layers import QuantizedLayer
 from compressors.record import CompressedModel, LayerKind
+from compressors.structures.attention import open_attentions
 
 KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)
 Kind = nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Embedding
@@ -69,6 +71,7 @@ class Call:
 
 def calls(module: nn.Module, example: tuple[Tensor, ...]) -> list[Call]:
     """Every run of a layer, quantised or not, for one sample, in order."""
+    module = opened(module)
     found: list[Call] = []
 
     def hook(name: str, layer: Kind) -> Any:
@@ -88,6 +91,15 @@ def calls(module: nn.Module, example: tuple[Tensor, ...]) -> list[Call]:
         for handle in handles:
             handle.remove()
     return found
+
+
+def opened(module: nn.Module) -> nn.Module:
+    """The module; a copy where it has attentions that compute without calling their layers."""
+    if not any(isinstance(part, nn.MultiheadAttention) for part in module.modules()):
+        return module
+    copy = deepcopy(module)
+    open_attentions(copy)
+    return copy
 
 
 def run_once(module: nn.Module, example: tuple[Tensor, ...]) -> Any:

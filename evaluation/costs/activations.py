@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from evaluation.costs.liveness import Step, peak_bytes
 from evaluation.target import FLOAT_BITS
-from evaluation.work import run_once
+from evaluation.work import opened, run_once
 
 THROUGH = (  # operators that, like elementwise ones, are computed in the bits of their result
     "pool",
@@ -45,7 +45,7 @@ def activation_bytes(
     module: nn.Module, example: tuple[Tensor, ...], bits: Mapping[str, int | None]
 ) -> float:
     """The most bytes of activations held at once; `bits` are of layers' inputs, by module path."""
-    sample = tuple(tensor[:1].clone() for tensor in example)
+    module, sample = opened(module), tuple(tensor[:1].clone() for tensor in example)
     seen = _Seen()
     with _marked(module, seen), seen:
         outputs = run_once(module, sample)

@@ -11,6 +11,7 @@ from compressors.record import CompressedModel, Record
 from compressors.stack import apply
 from evaluation.costs.counting import macs
 from evaluation.work import Work, work_of
+from tests.contracts.models import build, data_for
 from tests.evaluation.tiny import LAYERS, TinyTask
 
 TASK = TinyTask()
@@ -89,6 +90,20 @@ def test_shapes_of_the_other_kinds() -> None:
     assert shapes(nn.Linear(12, 5), torch.zeros(2, 7, 12)) == ["5x12 @7"]
     assert shapes(nn.Embedding(11, 8), torch.zeros(2, 4, dtype=torch.long)) == ["11x8 @4"]
     assert shapes(nn.Conv1d(3, 8, 5, 2), torch.zeros(1, 3, 11)) == ["8x3x5 s2 p0 d1 g1 @11"]
+
+
+def test_an_attention_counts_alike_closed_and_open() -> None:
+    closed, data = build("attention"), data_for("attention")
+    step = LayerPolicy("encoder.layers.0.self_attn.q_proj", quantize=Quantize(8, 8))
+    policy = Policy(layers=(step,))
+    before, after = (work_of(apply(closed, each, data)) for each in (Policy(), policy))
+    assert [each.shape for each in before] == [each.shape for each in after]
+    assert [each.layer for each in before] == [each.layer for each in after]
+    assert [each.weight_bits for each in after if each.layer == step.name] == [8]
+    projections = [each for each in before if "self_attn" in each.layer]
+    positions = projections[0].inputs // 8
+    assert [each.macs for each in projections] == [8 * 8 * positions] * 4
+    assert isinstance(closed.get_submodule("encoder.layers.0.self_attn"), nn.MultiheadAttention)
 
 
 def test_macs_are_the_sum_of_the_work() -> None:
