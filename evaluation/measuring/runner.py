@@ -31,7 +31,8 @@ class Runner(Protocol):
 class Opener(Protocol):
     """Opens a file with what the target was configured with: threads, hints.
 
-    Raises UserError in one sentence for a file that is not there, or that the runtime refuses.
+    One whose `threads` is 1 is timed on a single core. Raises UserError in one sentence for a file
+    that is not there, or that the runtime refuses.
     """
 
     def __call__(self, path: Path) -> Runner:

@@ -14,10 +14,11 @@ import resource
 import select
 import signal
 import socket
+import sys
 import threading
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -82,7 +83,8 @@ class Served:
 
     def time(self, paths: Sequence[Path], batch: int, effort: Effort) -> Block:
         """Open files anew and time them once, in turns."""
-        return take([self._runner(path).call(batch) for path in paths], effort)
+        with _on_one_core(self._opener):
+            return take([self._runner(path).call(batch) for path in paths], effort)
 
     def operators(self, path: Path, batch: int) -> tuple[Operator, ...]:
         """What the runtime makes of a file."""
@@ -133,6 +135,23 @@ def _answer(served: Served, request: Request) -> Any:
         lines = str(error).strip().splitlines() or ["no message"]
         said = str(error) if by_user else f"{type(error).__name__}: {lines[0].rstrip('.')}"
         return Failure(said, by_user, traceback.format_exc())
+
+
+@contextmanager
+def _on_one_core(opener: Opener | None) -> Iterator[None]:
+    """What has one thread stays on one core, where the system can: it is spared every move.
+
+    More threads are left to the system, for two cores may be halves of one.
+    """
+    if getattr(opener, "threads", None) != 1 or sys.platform != "linux":
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def _settle(pipe: socket.socket) -> None:

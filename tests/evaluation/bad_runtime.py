@@ -28,6 +28,7 @@ class BadOpener:
     """Opens text files that hold a number, or a word for what goes wrong."""
 
     name: str = "bad"
+    threads: int = 1
 
     def __call__(self, path: Path) -> BadRunner:
         if not path.is_file():
@@ -73,6 +74,8 @@ def goes_wrong(path: Path, word: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "raise":
         raise RuntimeError("no kernel\nfor this")
+    if word == "cores":
+        path.with_suffix(".seen").write_text(str(len(os.sched_getaffinity(0))))
     if word == "memory":
         hoard = [np.ones(1 << 20) for _ in range(64)]
         time.sleep(60 + len(hoard))

@@ -191,6 +191,17 @@ def test_a_comparison_tells_what_a_server_would_see(files: Files, tmp_path: Path
     assert 39 << 20 < large.peak_memory_bytes < 60 << 20  # the values, and the answer
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_thread_is_timed_on_one_core(tmp_path: Path, threads: int) -> None:
+    opener = BadOpener("cores", threads)
+    files = Files.of("bad", opener, runtime="1", threads=threads, batch=1, cache=None)
+    path = written(tmp_path, "cores")
+    files._block([path], Effort(least=2, most=2, warm_seconds=0, burst_least=0))
+    seen = int(path.with_suffix(".seen").read_text())
+    assert seen == 1 if threads == 1 else seen > 1
+
+
 def test_equals_that_time_apart_make_a_run_noisy_and_the_intervals_hold_that(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
