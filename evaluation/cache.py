@@ -16,9 +16,9 @@ from compressors.errors import UserError
 
 
 def cache_dir(chosen: str | os.PathLike[str] | None = None) -> Path:
-    """The cache folder: the one given, else $PAREDOWN_CACHE, else ~/.cache/paredown."""
+    """The cache folder, whole: the one given, else $PAREDOWN_CACHE, else ~/.cache/paredown."""
     path = chosen or os.environ.get("PAREDOWN_CACHE") or Path.home() / ".cache" / "paredown"
-    return Path(path).expanduser()
+    return Path(path).expanduser().absolute()
 
 
 def make_folder(folder: Path) -> Path:

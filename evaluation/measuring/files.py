@@ -1,9 +1,9 @@
 """Deployable files of one target as this machine runs them: opened, answered, timed, remembered.
 
 All of it happens in another process, under limits, so that a file on which the runtime hangs or
-crashes costs that file alone. Latencies are what a Python caller of the runtime sees there, of a
-file that has the machine to itself. Knows nothing of how a runtime opens a file: that is the
-opener's business.
+crashes costs that file alone. It stays in the folder in which it was started, so that paths go
+there whole. Latencies are what a Python caller of the runtime sees there, of a file that has the
+machine to itself. Knows nothing of how a runtime opens a file: that is the opener's business.
 """
 
 from __future__ import annotations
@@ -117,15 +117,16 @@ class Files:
         """What the runtime makes of a file, where its opener tells."""
         child, about = child_of(self.opener, self.limits), f" reading '{path}'"
         found: tuple[Operator, ...] = child.ask(
-            "operators", path, self.batch, limits=self.limits, about=about
+            "operators", path.absolute(), self.batch, limits=self.limits, about=about
         )
         return found
 
     def prices(self, path: Path, keys: Sequence[str]) -> dict[str, Price]:
         """What some of a file's operators take, and the yardstick beside them."""
         child, about = child_of(self.opener, self.limits), f" pricing '{path}'"
+        limits = self.limits.times(1 + len(keys))
         found: dict[str, Price] = child.ask(
-            "prices", path, self.batch, keys, limits=self.limits.times(1 + len(keys)), about=about
+            "prices", path.absolute(), self.batch, keys, limits=limits, about=about
         )
         return found
 
@@ -150,7 +151,8 @@ class Files:
         about = f" timing {', '.join(repr(str(path)) for path in dict.fromkeys(paths))}"
         limits = self.limits.times(len(paths))
         child = child_of(self.opener, self.limits)
-        block: Block = child.ask("time", paths, self.batch, effort, limits=limits, about=about)
+        whole = [path.absolute() for path in paths]
+        block: Block = child.ask("time", whole, self.batch, effort, limits=limits, about=about)
         return block
 
     def _peak(self, path: Path) -> int | None:
@@ -158,7 +160,9 @@ class Files:
         child = Child(pickle.dumps(self.opener), self.limits)
         try:
             about = f" weighing '{path}'"
-            found: int | None = child.ask("peak", path, self.batch, limits=self.limits, about=about)
+            found: int | None = child.ask(
+                "peak", path.absolute(), self.batch, limits=self.limits, about=about
+            )
             return found
         finally:
             child.end()

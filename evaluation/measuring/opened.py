@@ -14,7 +14,7 @@ class Opened:
     """Opened at once, again where the process had to be started anew, and closed when dropped."""
 
     def __init__(self, opener: Opener, path: Path, limits: Limits) -> None:
-        self._opener, self._path, self._limits = opener, path, limits
+        self._opener, self._path, self._limits = opener, path.absolute(), limits
         self._open(child_of(opener, limits))
 
     def run(self, *args: Array) -> Array:
