@@ -18,7 +18,9 @@ from typing import Any
 from compressors.errors import UserError
 from evaluation.measurement import Measurement, Metric, Value
 from search.atomic import copy, write_text
+from search.front import timekeeping
 from search.front.front import Front
+from search.front.timekeeping import Timekeeping
 from search.study.ledger import StudyRows, TrialRow
 
 VERSION = 1
@@ -33,10 +35,15 @@ class Validation:
 
     members: Mapping[str, Measurement] = field(default_factory=dict)
     reference: Measurement | None = None
+    timing: Timekeeping | None = None
 
     def of(self, row: TrialRow) -> Measurement | None:
         """The exported figures of a trial, if its file was measured."""
         return self.members.get(row.policy_id or "")
+
+    def noisy(self, row: TrialRow) -> bool:
+        """Whether a trial's file was timed on a machine that was not quiet."""
+        return self.timing is not None and row.policy_id in self.timing.noisy
 
 
 def write(folder: Path, rows: StudyRows, front: Front, validation: Validation) -> None:
@@ -61,6 +68,7 @@ def to_json(rows: StudyRows, front: Front, validation: Validation) -> dict[str, 
             "seconds": round(sum(row.seconds for row in rows.trials), 3),
             "evaluations": round(sum(row.evaluations for row in rows.trials), 3),
         },
+        "timing": timekeeping.to_json(validation.timing),
         "reference": {**values_json(rows.reference), "exported": values_json(validation.reference)},
         "hypervolume": front.hypervolume,
         "reference_point": list(front.reference_point) if front.reference_point else None,
@@ -138,6 +146,7 @@ def _validation(content: Mapping[str, Any]) -> Validation:
     return Validation(
         members={policy: found for policy, found in members.items() if found and found.values},
         reference=measurement(reference) if reference else None,
+        timing=timekeeping.from_json(content),
     )
 
 
@@ -166,6 +175,7 @@ def _member(row: TrialRow, validation: Validation) -> dict[str, Any]:
         "feasible": row.feasible,
         "search": values_json(row.measurement),
         "exported": values_json(validation.of(row)),
+        "noisy": validation.noisy(row),
     }
 
 
@@ -195,6 +205,7 @@ def _flat(row: TrialRow, validation: Validation) -> dict[str, object]:
         "policy_id": row.policy_id,
         "baseline": row.baseline or "",
         "feasible": row.feasible,
+        "noisy": validation.noisy(row),
     }
     for where, found in (("search", row.measurement), ("exported", validation.of(row))):
         for value in found.values if found else ():

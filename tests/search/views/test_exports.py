@@ -125,6 +125,8 @@ def test_exported_figures_come_from_the_files(done: Done) -> None:
         assert exported["size_bytes"]["value"] == file.stat().st_size
         again = evaluator.exported_quality(file, "test").value
         assert exported["test_error"]["value"] == pytest.approx(again)
+    floor = content["timing"]["floor_ms"]["value"]
+    assert 0 < floor < min(m["exported"]["latency_ms"]["value"] for m in content["members"])
     reference = content["reference"]["exported"]
     assert reference["speedup"]["value"] == pytest.approx(1.0, abs=0.25)
 

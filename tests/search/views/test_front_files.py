@@ -34,12 +34,15 @@ def test_front_json_has_the_agreed_form(tmp_path: Path) -> None:
     assert [m["trial"] for m in content["members"]] == [m.number for m in FRONT.members]
     for member in content["members"]:
         assert set(member["search"]) >= {"error", "latency_ms", "size_bytes"}
-        assert set(member["exported"]) == {
+        assert set(member["exported"]) >= {
             "error",
             "test_error",
             "latency_ms",
             "size_bytes",
             "speedup",
+            "p95_ms",
+            "throughput",
+            "peak_memory_bytes",
         }
         assert set(member["exported"]["speedup"]) == {"value", "spread"}
         policy = policy_yaml.read(tmp_path / member["policy"])
@@ -62,6 +65,34 @@ def test_exported_figures_are_read_back_as_they_were_written(tmp_path: Path) -> 
     front_files.write(tmp_path, ROWS, FRONT, VALIDATION)
     assert front_files.read_validation(tmp_path, ROWS.uid) == VALIDATION
     assert front_files.read_validation(tmp_path / "elsewhere", "") == Validation()
+
+
+def test_how_latencies_came_about_is_kept(tmp_path: Path) -> None:
+    front_files.write(tmp_path, ROWS, FRONT, VALIDATION)
+    content = json.loads((tmp_path / "front.json").read_text())
+    assert content["timing"] == {
+        "basis": "measured",
+        "untimed": None,
+        "floor_ms": {"value": 0.05, "spread": 0.001},
+        "noisy_reference": False,
+    }
+    assert [m["noisy"] for m in content["members"]] == [True] + [False] * (len(FRONT.members) - 1)
+    without = studies.untimed(VALIDATION)
+    front_files.write(tmp_path, ROWS, FRONT, without)
+    assert front_files.read_validation(tmp_path, ROWS.uid) == without
+
+
+def test_a_front_json_from_before_that_was_kept_is_read(tmp_path: Path) -> None:
+    front_files.write(tmp_path, ROWS, FRONT, VALIDATION)
+    path = tmp_path / "front.json"
+    content = json.loads(path.read_text())
+    del content["timing"]
+    for member in content["members"]:
+        del member["noisy"]
+    path.write_text(json.dumps(content))
+    found = front_files.read_validation(tmp_path, ROWS.uid)
+    assert found == replace(VALIDATION, timing=None)
+    assert not found.noisy(FRONT.members[0])
 
 
 def test_the_csv_has_a_line_a_member(tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""How a front's latencies came about, kept in front.json beside the figures.
+
+Knows the words of targets (`basis`, why one cannot time), the noisy timings and the dispatch floor.
+Fronts written before this was kept have none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from compressors.errors import UserError
+from evaluation.measurement import LATENCY, Value
+from evaluation.target import Basis, Target, Timing, why_untimed
+
+
+@dataclass(frozen=True)
+class Timekeeping:
+    """What is known of the exported files' latencies, beyond the figures."""
+
+    basis: Basis
+    untimed: str | None = None  # why the target could not time here
+    floor: Value | None = None  # the dispatch floor: an almost empty model's latency
+    noisy: frozenset[str] = frozenset()  # policy ids of members timed while equals lay apart
+    noisy_reference: bool = False
+
+
+def kept(
+    target: Target, before: Timekeeping | None, noisy: Iterable[str], reference: Timing | None
+) -> Timekeeping:
+    """What is known after a run: `noisy` are policy ids, `reference` is the uncompressed model's.
+
+    The dispatch floor is measured where it is not known from before.
+    """
+    return Timekeeping(
+        basis=target.basis,
+        untimed=why_untimed(target),
+        floor=(before and before.floor) or _floor(target),
+        noisy=frozenset(noisy) | (before.noisy if before else frozenset()),
+        noisy_reference=reference is not None and reference.noisy,
+    )
+
+
+def _floor(target: Target) -> Value | None:
+    """The dispatch floor; None where nothing is timed, or where the target takes no such model."""
+    if target.basis != "measured" or why_untimed(target) is not None:
+        return None
+    from evaluation.measuring.floor import dispatch_floor
+
+    try:
+        return dispatch_floor(target)
+    except UserError:
+        return None
+
+
+def to_json(timing: Timekeeping | None) -> dict[str, Any] | None:
+    """What front.json says under `timing`; members say themselves whether they are noisy."""
+    if timing is None:
+        return None
+    floor = timing.floor
+    return {
+        "basis": timing.basis,
+        "untimed": timing.untimed,
+        "floor_ms": {"value": floor.value, "spread": floor.spread} if floor else None,
+        "noisy_reference": timing.noisy_reference,
+    }
+
+
+def from_json(content: Mapping[str, Any]) -> Timekeeping | None:
+    """What the whole of a front.json says of it; None where it is older than that."""
+    told = content.get("timing")
+    if told is None:
+        return None
+    floor = told["floor_ms"]
+    return Timekeeping(
+        basis=told["basis"],
+        untimed=told["untimed"],
+        floor=Value(LATENCY, floor["value"], floor["spread"]) if floor else None,
+        noisy=frozenset(m["policy_id"] for m in content["members"] if m.get("noisy")),
+        noisy_reference=bool(told["noisy_reference"]),
+    )
