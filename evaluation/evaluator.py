@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -18,16 +20,21 @@ import torch
 from compressors.calibration.cache import ContentCache
 from compressors.calibration.generation import generation
 from compressors.data import Split
+from compressors.errors import UserError
 from compressors.policies.policy import Policy
 from compressors.record import CompressedModel
 from compressors.stack import Stack
 from compressors.structures.structure import Structure
 from evaluation.cache import cache_dir
 from evaluation.costs.listing import costs_of
+from evaluation.latency.sampled import samples
 from evaluation.measurement import Measurement, Value
 from evaluation.measuring import quiet
-from evaluation.target import Artifact, Target, why_untimed
+from evaluation.target import Artifact, Prepares, Target, why_untimed
+from evaluation.target_check import check_target
 from evaluation.task import Task
+
+SAMPLES = 8  # policies on which a model is measured beside itself
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class Evaluator:
     """A task on a target."""
 
     def __init__(self, task: Task, target: Target) -> None:
+        check_target(target)
         self.task = task
         self.target = target
         kept = ContentCache(cache_dir() / "content", generation=generation())
@@ -85,6 +93,7 @@ class Evaluator:
             step()
             artifact = self.target.lower(compressed, self.task, artifact_path)
             reference = self.reference(artifact_path.parent)
+            self._prepare(reference)
             timed = why_untimed(self.target) is None
             latency = [self.target.latency(artifact, reference)] if timed else []
             values = (quality, *latency, *costs_of(compressed, artifact, self.target))
@@ -93,6 +102,13 @@ class Evaluator:
         gc.collect()  # graphs of a trial hold each other, and the next one needs the room
         seconds = perf_counter() - start
         return Evaluation(Measurement(values), record, artifact.path, seconds, 1.0)
+
+    def prepare(self, tell: Callable[[str], None]) -> None:
+        """Have the target find out of this model what it must before it tells latencies."""
+        if isinstance(self.target, Prepares):
+            with TemporaryDirectory(prefix="paredown-reference-") as folder, quiet.busy():
+                path = Path(folder) / f"reference{self.target.suffix}"
+                self._prepare(self._lowered(Policy(), path), tell)
 
     def compressed(self, policy: Policy) -> CompressedModel:
         """A policy's model, as simulated."""
@@ -104,7 +120,7 @@ class Evaluator:
         path = folder / f"reference{self.target.suffix}"
         known = self._reference
         if known is None or known.path != path or not path.exists():
-            known = self.target.lower(self._stack.apply(Policy()), self.task, path)
+            known = self._lowered(Policy(), path)
         self._reference = known
         return known
 
@@ -112,6 +128,24 @@ class Evaluator:
         """The quality of a deployable file on a split."""
         with quiet.busy():
             return self.task.quality(self.target.load(path), split)
+
+    def _prepare(self, reference: Artifact, tell: Callable[[str], None] = lambda _: None) -> None:
+        if isinstance(self.target, Prepares):
+            with TemporaryDirectory(prefix="paredown-samples-") as folder:
+                self.target.prepare(reference, lambda: self._samples(Path(folder)), tell)
+
+    def _samples(self, folder: Path) -> list[Artifact]:
+        """Files of the model under a few policies; what the target does not take is left out."""
+        made = []
+        policies = samples(self.structure, self.target.capability, SAMPLES)
+        for number, policy in enumerate(policies):
+            with suppress(UserError):
+                path = folder / f"{number}{self.target.suffix}"
+                made.append(self._lowered(policy, path))
+        return made
+
+    def _lowered(self, policy: Policy, path: Path) -> Artifact:
+        return self.target.lower(self._stack.apply(policy), self.task, path)
 
     def _record(self, compressed: CompressedModel) -> dict[str, Any]:
         """What was done, and of every layer which steps are simulated on this target."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -229,6 +229,24 @@ class MayLackTiming(Protocol):
 def why_untimed(target: object) -> str | None:
     """Why a target cannot time files here; None: it can."""
     return target.untimed if isinstance(target, MayLackTiming) else None
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A target that finds something out of a model on the machine before it tells latencies."""
+
+    def prepare(
+        self,
+        reference: Artifact,
+        others: Callable[[], Sequence[Artifact]],
+        tell: Callable[[str], None],
+    ) -> None:
+        """Do so now for a model, if nobody has.
+
+        `others` lowers the model under a few policies that a search might ask for; `tell` is given
+        what takes long, in a line, as it begins.
+        """
+        ...
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ from compressors.policies.policy import ORIGINAL
 from search.configuration import compose, user_path
 from search.configuration.build import instantiate
 from search.configuration.settings import Settings
+from search.starting import Preparation, StudyFile, finished
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from search.driver.driver import Search
     from search.space.options import SpaceOptions
     from search.space.space import Space
-    from search.study.ledger import Listener, StudyRows, TrialRow
+    from search.study.ledger import Listener, StudyRows
 
 PASSED_ON = ("PAREDOWN_CACHE",)  # variables that workers on other machines need as well
 
@@ -52,7 +53,7 @@ def run(settings: Settings, *, dry_run: bool) -> int:
 
         print_space(space, console, evaluator.target)
         return 0
-    rows = _search(search, settings, console)
+    rows = _search(search, settings, evaluator, console)
     _finish(rows, settings, evaluator, console)
     return 0
 
@@ -121,33 +122,19 @@ def assemble(settings: Settings, evaluator: Evaluator, space: Space, how: How) -
     )
 
 
-@dataclass
-class StudyFile:
-    """Writes config.yaml once the study is open, so that one that is refused keeps its own."""
-
-    settings: Settings
-    told: int = 0
-
-    def started(self, rows: StudyRows, total: int) -> None:
-        """The study was accepted."""
-        del rows, total
-        compose.write(self.settings, self.settings.folder)
-
-    def trial_finished(self, row: TrialRow) -> None:
-        """Count it."""
-        del row
-        self.told += 1
-
-    def closed(self) -> None:
-        """Nothing to close."""
-
-
-def _search(search: Search, settings: Settings, console: Console) -> StudyRows:
+def _search(
+    search: Search, settings: Settings, evaluator: Evaluator, console: Console
+) -> StudyRows:
     from search.driver.driver import run_search
     from search.views.progress import progress_listener
 
     file = StudyFile(settings)
-    listeners: list[Listener] = [file, progress_listener(console), *_trackers(settings, console)]
+    listeners: list[Listener] = [
+        file,
+        Preparation(evaluator, lambda words: console.print(words, markup=False)),
+        progress_listener(console),
+        *_trackers(settings, console),
+    ]
     rows = run_search(search, listeners)
     if not file.told:
         console.print(_nothing_told(rows, settings), markup=False)
@@ -155,8 +142,7 @@ def _search(search: Search, settings: Settings, console: Console) -> StudyRows:
 
 
 def _nothing_told(rows: StudyRows, settings: Settings) -> str:
-    waiting = ("running", "waiting")
-    done = sum(row.state not in waiting for row in rows.trials)
+    done = finished(rows)
     if done < settings.budget.trials:
         return f"Out of time: {done} of {settings.budget.trials} trials are done."
     return f"Nothing is left to do: the study has its {done} trials."

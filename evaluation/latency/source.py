@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from compressors.errors import UserError, choices
-from evaluation.latency.predictor import Predictor
-from evaluation.measurement import Value
+from evaluation.latency.predictor import Others, Predictor, Tell
 from evaluation.measuring.files import Files
-from evaluation.target import Artifact, Target
+from evaluation.target import Artifact
 
 HOW = ("predicted", "measured")
 
 
-class Latencies(Protocol):
-    """What answers for a target's `latency`."""
-
-    def latency(self, artifact: Artifact, reference: Artifact) -> Value:
-        """One number a signature, whoever asks and whenever."""
-        ...
-
-
-def latencies(target: Target, files: Files, how: str) -> Latencies:
+def latencies(files: Files, how: str) -> Predictor | Files:
     """The source that `target.latency` names."""
     if how not in HOW:
         raise UserError(f"target.latency cannot be {how!r}; valid: {choices(HOW)}.")
-    return Predictor(target, files) if how == "predicted" else files
+    return Predictor(files) if how == "predicted" else files
+
+
+def prepare(source: Predictor | Files, reference: Artifact, others: Others, tell: Tell) -> None:
+    """Measure what predictions of a model need, if that is still to be done."""
+    if isinstance(source, Predictor):
+        source.prepare(reference, others, tell)

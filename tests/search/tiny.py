@@ -127,6 +127,8 @@ class TinyTarget:
         self._full = full  # while there is such a file, the disk is full
         self.name = "store"
         self.suffix = ".safetensors"
+        self.tolerance = 0.02
+        self.basis = "computed"
         self._least = least_parameters
         precisions = {"linear": (FLOAT, INT8), "conv2d": (FLOAT, INT8)}
         self.capability = Capability(precisions, multiple)  # type: ignore[arg-type]

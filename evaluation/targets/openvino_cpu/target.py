@@ -19,7 +19,8 @@ from compressors.errors import UserError, choices
 from compressors.record import CompressedModel
 from evaluation.artifact_parts import parts
 from evaluation.cache import make_folder
-from evaluation.latency.source import latencies
+from evaluation.latency.predictor import Others, Tell
+from evaluation.latency.source import latencies, prepare
 from evaluation.lowering.graph import to_model
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
@@ -63,7 +64,7 @@ class OpenVinoCpu:
             cache=cache_dir,
             knobs={"precision_hint": precision_hint},
         )
-        self._latencies = latencies(self, self._files, latency)
+        self._latencies = latencies(self._files, latency)
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the .xml, and the .bin beside it."""
@@ -83,6 +84,10 @@ class OpenVinoCpu:
     def load(self, path: Path) -> Predict:
         """A callable that runs the file."""
         return self._files.load(path)
+
+    def prepare(self, reference: Artifact, others: Others, tell: Tell) -> None:
+        """Measure what predictions of a model need, if that is still to be done."""
+        prepare(self._latencies, reference, others, tell)
 
     def latency(self, artifact: Artifact, reference: Artifact) -> Value:
         """Predicted from the prices of its operators, or measured, once a signature."""

@@ -21,7 +21,8 @@ from compressors.record import CompressedModel, LayerRecord
 from evaluation.cache import make_folder, replacing
 from evaluation.checking import onnx_layers
 from evaluation.checking.told import LayerTensors
-from evaluation.latency.source import latencies
+from evaluation.latency.predictor import Others, Tell
+from evaluation.latency.source import latencies, prepare
 from evaluation.lowering.graph import signature, to_model
 from evaluation.lowering.lower import lower
 from evaluation.measurement import Value
@@ -70,7 +71,7 @@ class OrtCpu:
             batch=batch,
             cache=cache_dir,
         )
-        self._latencies = latencies(self, self._files, latency)
+        self._latencies = latencies(self._files, latency)
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the ONNX file."""
@@ -85,6 +86,10 @@ class OrtCpu:
     def load(self, path: Path) -> Predict:
         """A callable that runs the file."""
         return self._files.load(path)
+
+    def prepare(self, reference: Artifact, others: Others, tell: Tell) -> None:
+        """Measure what predictions of a model need, if that is still to be done."""
+        prepare(self._latencies, reference, others, tell)
 
     def latency(self, artifact: Artifact, reference: Artifact) -> Value:
         """Predicted from the prices of its operators, or measured, once a signature."""
