@@ -12,8 +12,13 @@ from evaluation.measurement import Value
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 _STEPS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+_ENERGY = {"uJ": 1e-6, "mJ": 1e-3, "J": 1.0}
 _TITLES = {
     "latency_ms": "latency",
+    "p50_ms": "median of calls",
+    "p95_ms": "95th percentile",
+    "p99_ms": "99th percentile",
+    "peak_memory_bytes": "peak memory",
     "size_bytes": "file size",
     "parameters": "parameters",
     "macs": "MACs",
@@ -34,6 +39,8 @@ def words(value: float, unit: str) -> str:
         return f"{_digits(value)}{TIMES}"
     if unit == "bytes":
         return _scaled(value, "B")
+    if unit in _ENERGY:
+        return _joules(value * _ENERGY[unit])
     if unit == "count":
         return _scaled(value, "").strip()
     return f"{_digits(value)} {unit}".strip()
@@ -101,6 +108,13 @@ def _digits(value: float) -> str:
         return "0"
     places = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{min(places, 6)}f}"
+
+
+def _joules(value: float) -> str:
+    for step, prefix in ((1.0, ""), (1e-3, "m"), (1e-6, "\N{MICRO SIGN}")):
+        if abs(value) >= step:
+            return f"{_digits(value / step)} {prefix}J"
+    return f"{_digits(value / 1e-9)} nJ"
 
 
 def _scaled(value: float, unit: str) -> str:

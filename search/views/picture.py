@@ -15,7 +15,7 @@ from search.atomic import replacing
 from search.front.front import Front
 from search.front.front_files import Validation
 from search.study.ledger import StudyRows
-from search.views.figures import count, title
+from search.views.figures import count, title, words
 from search.views.labels import Label, place
 from search.views.plot_data import Mark, Panel, panels, ticks
 
@@ -91,6 +91,7 @@ def _legend_handles() -> list[Any]:
 
 def _draw(axes: Axes, panel: Panel) -> None:
     _frame(axes, panel)
+    _floor(axes, panel)
     _scatter(axes, panel.others, "o", SEARCHED, 12)
     steps = panel.steps()
     axes.plot(*zip(*steps, strict=True), color=FRONT, lw=1.4, alpha=0.55) if steps else None
@@ -105,6 +106,24 @@ def _draw(axes: Axes, panel: Panel) -> None:
     _scatter(axes, panel.baselines, "s", UNIFORM, 32)
     _scatter(axes, [panel.reference] if panel.reference else [], "D", INK, 38)
     _labels(axes, panel)
+
+
+def _floor(axes: Axes, panel: Panel) -> None:
+    """The dispatch floor, where it lies within the range."""
+    if panel.floor is None or not panel.floor_shown:
+        return
+    axes.axvline(panel.floor, color=SOFT, lw=1, ls=(0, (4, 3)))
+    axes.annotate(
+        f"dispatch floor {words(panel.floor, panel.x.unit)}",
+        (panel.floor, 0.985),
+        xycoords=("data", "axes fraction"),
+        xytext=(3, 0),
+        textcoords="offset points",
+        rotation=90,
+        va="top",
+        size=7.5,
+        color=SOFT,
+    )
 
 
 def _scatter(

@@ -7,10 +7,10 @@ the report draw from here. Values are what the exported file measured, where it 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from evaluation.measurement import COSTS, Measurement
+from evaluation.measurement import COSTS, LATENCY, Measurement
 from search.front.front import Front
 from search.front.front_files import Validation
 from search.study.ledger import Objective, StudyRows, TrialRow
@@ -18,6 +18,8 @@ from search.views.figures import times, trimmed, words
 
 LOGARITHMIC = ("ms", "bytes", "count", "uJ", "mJ", "J")
 MOST = 3  # panels
+LATENCY_MS = Objective(LATENCY.name, LATENCY.unit, LATENCY.direction)
+FLOOR_NEAR = 4.0  # how many times below everything else a dispatch floor is still drawn
 NEAR = 0.1  # how far from the uncompressed quality, where that is a fraction, a picture looks
 # Ticks a power of ten, for axes that span at least so many times their beginning.
 SUBS = ((12, (1, 2, 5)), (3, (1, 1.5, 2, 3, 5, 7)), (0, (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)))
@@ -60,6 +62,12 @@ class Panel:
     reference: Mark | None
     x_range: tuple[float, float]
     y_range: tuple[float, float]
+    floor: float | None = None  # the dispatch floor, where x is a latency
+
+    @property
+    def floor_shown(self) -> bool:
+        """Whether the dispatch floor lies within the range."""
+        return self.floor is not None and self.x_range[0] <= self.floor <= self.x_range[1]
 
     def all(self) -> tuple[Mark, ...]:
         """Every mark."""
@@ -104,7 +112,21 @@ def panels(rows: StudyRows, front: Front, validation: Validation) -> list[Panel]
     """The quality against each cost; costs that are measured, where no other is an objective."""
     quality = quality_of(rows)
     costs = [o for o in rows.objectives if o != quality] or _measured(rows, quality)
-    return [_panel(rows, front, validation, cost, quality) for cost in costs[:MOST]]
+    return [panel(rows, front, validation, cost, quality) for cost in costs[:MOST]]
+
+
+def alike(drawn: Sequence[Panel]) -> list[Panel]:
+    """The panels with the same ranges, which hold them all."""
+    if not drawn:
+        return []
+    log = all(each.log for each in drawn)
+    x = _around([each.x_range for each in drawn])
+    y = _around([each.y_range for each in drawn])
+    return [replace(each, x_range=x, y_range=y, log=log) for each in drawn]
+
+
+def _around(limits: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return min(low for low, _ in limits), max(high for _, high in limits)
 
 
 def quality_of(rows: StudyRows) -> Objective:
@@ -118,9 +140,10 @@ def _measured(rows: StudyRows, quality: Objective) -> list[Objective]:
     return [Objective(m.name, m.unit, m.direction) for m in metrics if m.name != quality.name]
 
 
-def _panel(
+def panel(
     rows: StudyRows, front: Front, validation: Validation, x: Objective, y: Objective
 ) -> Panel:
+    """One objective against another."""
     on_front = {row.number for row in front.members}
     members, baselines, others = [], [], []
     for row in rows.complete():
@@ -134,6 +157,8 @@ def _panel(
         else:
             others.append(mark)
     reference = _reference(rows, validation, x, y)
+    timing = validation.timing
+    floor = timing.floor.value if timing and timing.floor and x == LATENCY_MS else None
     log = x.unit in LOGARITHMIC
     shown = [mark for mark in (*members, *baselines, *others, reference) if mark]
     y_range = _y_range(rows, y, [*members, *baselines, *([reference] if reference else [])], shown)
@@ -146,8 +171,9 @@ def _panel(
         baselines=tuple(baselines),
         others=tuple(others),
         reference=reference,
-        x_range=_x_range(inside, log),
+        x_range=_with_floor(_x_range(inside, log), floor),
         y_range=y_range,
+        floor=floor,
     )
 
 
@@ -248,6 +274,14 @@ def _x_range(marks: Iterable[Mark], log: bool) -> tuple[float, float]:
         return low / factor, high * factor
     pad = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
     return low - pad, high + pad
+
+
+def _with_floor(limits: tuple[float, float], floor: float | None) -> tuple[float, float]:
+    """The limits, with the dispatch floor in them where that leaves room for the front."""
+    low, high = limits
+    if floor is None or not low / FLOOR_NEAR <= floor < low:
+        return limits
+    return floor / (high / floor) ** 0.05, high
 
 
 def ticks(limits: tuple[float, float], unit: str, log: bool) -> list[tuple[float, str]]:
