@@ -47,7 +47,7 @@ def plan(graph: fx.Graph, layers: Mapping[fx.Node, IntegerLayer]) -> Plan:
     """Decide what is kept in integers."""
     made = Plan(layers)
     wanted = _wanted(graph, layers)
-    stored = {node.args[0] for node in layers}
+    stored: set[object] = {node.args[0] for node in layers}
     for node in graph.nodes:
         if node in layers or _follows(node, stored, wanted):
             result = _past_rectifier(node)

@@ -114,7 +114,7 @@ class _Writer:
 
     def _call(self, target: Any, args: Any, like: fx.Node, before: fx.Node) -> fx.Node:
         with self.graph.inserting_before(before):
-            made = self.graph.call_function(target, args)
+            made: fx.Node = self.graph.call_function(target, args)
         made.meta["val"] = like.meta["val"]
         return made
 

@@ -63,7 +63,7 @@ class Quantise(ExportedProgramPassBase):  # type: ignore[misc]  # untyped
         for node in program.graph_module.graph.nodes:
             weight: Any = node.args[1] if operator(node) in LAYERS else None
             name = self.traced.layers.get(names.get(weight.name, "")) if weight else None
-            if name in self.described:
+            if name is not None and name in self.described:
                 bias = known.get(node.args[2]) if len(node.args) > 2 else None
                 found[node] = self._layer(name, bias)
         missing = sorted(set(self.described) - {layer.name for layer in found.values()})

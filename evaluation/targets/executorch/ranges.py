@@ -36,7 +36,7 @@ def _pieces(traced: Traced, data: Data) -> Iterator[tuple[Tensor, ...]]:
         if traced.any_batch:
             yield tuple(args)
             continue
-        for piece in zip(*(arg.split(traced.largest) for arg in args), strict=True):
+        for piece in zip(*(torch.split(arg, traced.largest) for arg in args), strict=True):
             yield tuple(to_size(tensor, traced.largest) for tensor in piece)
 
 

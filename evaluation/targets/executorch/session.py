@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,19 +66,23 @@ class Session:
         _open.add(self)
 
     def _open(self, path: Path) -> None:
-        from executorch.runtime import Runtime  # type: ignore[import-untyped]
-
-        self._program = Runtime.get().load_program(path.read_bytes())
+        bindings = _bindings()
+        self._data = path.read_bytes()  # which the program reads from as long as it lives
+        self._program = bindings._load_program_from_buffer(
+            self._data, program_verification=bindings.Verification.InternalConsistency
+        )
         self._method = self._program.load_method("forward")
-        about = self._method.metadata
+        about = self._method.method_meta()
         self._inputs = [about.input_tensor_meta(n) for n in range(about.num_inputs())]
         self._largest = int(self._inputs[0].sizes()[0])
-        self._fixed = FIXED_BATCH in self._program.method_names
+        count = self._program.num_methods()
+        names = {self._program.get_method_name(number) for number in range(count)}
+        self._fixed = FIXED_BATCH in names
 
     def run(self, *args: Array) -> Array:
         """The first output, as an array."""
         tensors = [torch.from_numpy(np.ascontiguousarray(arg)) for arg in args]
-        pieces = zip(*(tensor.split(self._largest) for tensor in tensors), strict=True)
+        pieces = zip(*(torch.split(tensor, self._largest) for tensor in tensors), strict=True)
         return torch.cat([self._piece(piece) for piece in pieces]).numpy()
 
     def call(self, batch: int) -> Callable[[], object]:
@@ -91,15 +94,14 @@ class Session:
             )
         chance = torch.Generator().manual_seed(0)
         inputs = [_made_up(about, batch, chance) for about in self._inputs]
-        method = self._method
-        return lambda: method.execute(inputs)
+        return lambda: self._method(inputs)  # a method does not keep its program alive
 
     def _piece(self, piece: tuple[Tensor, ...]) -> Tensor:
         count = len(piece[0])
         if self._fixed and count < self._largest:
             missing = self._largest - count
             piece = tuple(torch.cat([t, t[-1:].expand(missing, *t.shape[1:])]) for t in piece)
-        result: Tensor = self._method.execute(piece)[0]
+        result: Tensor = self._method(piece)[0]
         return result[:count]
 
 
@@ -113,19 +115,22 @@ def _made_up(about: Any, batch: int, chance: torch.Generator) -> Tensor:
     return torch.randn(shape, generator=chance)
 
 
-def _pin(threads: int) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from executorch.extension.pybindings import portable_lib  # type: ignore[import-untyped]
+def _bindings() -> Any:
+    """The runtime itself; the modules that wrap it import ExecuTorch's exporters, for seconds."""
+    from executorch.extension.pybindings import _C  # type: ignore[import-untyped]
 
-    if portable_lib._threadpool_get_thread_count() == threads:
+    return _C
+
+
+def _pin(threads: int) -> None:
+    if _bindings()._threadpool_get_thread_count() == threads:
         return
     if len(_open):
         raise UserError(
             f"target.threads cannot be {threads} in a process where files are open with another"
             " number; valid: the same number."
         )
-    portable_lib._unsafe_reset_threadpool(threads)
+    _bindings()._unsafe_reset_threadpool(threads)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """ExecuTorch with the XNNPACK backend on this machine's CPU: float, and 8-bit Linear and Conv2d.
 
 Integer layers read and write 8-bit integers, weights per channel. Operators that XNNPACK lacks run
-in ExecuTorch's portable kernels, in float. Latencies are what a Python caller of `Method.execute`
-sees.
+in ExecuTorch's portable kernels, in float. Latencies are what a Python caller of a
+method sees.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def _foldable(norm: fx.Node) -> bool:
 def _fold(module: fx.GraphModule, norm: fx.Node) -> tuple[str, Tensor]:
     layer: Any = norm.args[0]
     gamma, beta, mean, variance = (_parameter(module, arg) for arg in norm.args[1:5])
-    factor = (1 if gamma is None else gamma) / (variance + norm.args[7]).sqrt()  # type: ignore
+    factor = (1 if gamma is None else gamma) / (variance + norm.args[7]).sqrt()
     weight = _value(module, layer.args[1])
     name = str(layer.args[1].target).replace(".", "_")
     bias = _parameter(module, layer.args[2] if len(layer.args) > 2 else None)

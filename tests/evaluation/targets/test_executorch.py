@@ -113,7 +113,8 @@ def test_integers_are_those_of_the_simulation(
         expected = facts.weight_integers
         assert expected is not None
         if name in signs:
-            sign = model.module.get_submodule(signs[name]).weight.sign().to(torch.int8)
+            weight = model.module.get_parameter(f"{signs[name]}.weight")
+            sign = weight.sign().to(torch.int8)
             turned += int((sign < 0).sum())
             expected = expected * sign.view(-1, 1, 1, 1)
         assert torch.equal(seen[name], expected)
