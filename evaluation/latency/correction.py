@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import nnls  # type: ignore[import-untyped]
 
+from evaluation.cache import make_folder, replacing
+
 FAMILIES = ("float", "integer", "light")
 LEAST = 1e-3  # a family's share of the latency for what is drawn towards 1
 TRUST = 0.1  # in a factor of 1, as a share of what the models say
@@ -32,6 +34,9 @@ class Correction:
     def latency_ms(self, sums: Mapping[str, float]) -> float:
         """The latency of a model whose operators sum up to this, by family."""
         return self.start_ms + sum(self.factors[name] * sums.get(name, 0.0) for name in FAMILIES)
+
+
+PLAIN = Correction(0.0, dict.fromkeys(FAMILIES, 1.0), 0.1)  # of a model that nobody measured
 
 
 def fit(sums: Sequence[Mapping[str, float]], measured: Sequence[float]) -> Correction:
@@ -60,7 +65,9 @@ def read(path: Path) -> Correction | None:
 
 def write(path: Path, correction: Correction) -> None:
     """Keep a correction."""
-    path.write_text(json.dumps(asdict(correction), indent=1))
+    make_folder(path.parent)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(asdict(correction), indent=1))
 
 
 def by_family(parts: Sequence[tuple[str, float]]) -> dict[str, float]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
 from compressors.policies.policy import LayerPolicy, Policy
 from compressors.policies.steps import LowRank, Prune, Quantize
 from compressors.structures.structure import Layer, Structure
-from evaluation.target import FLOAT, Capability, Precision
+from evaluation.target import FLOAT, INT8, Capability, Precision
 
 WIDTHS = (0.25, 0.5, 0.75)
 RANKS = (0.25, 0.5)
@@ -31,7 +32,7 @@ def sampled(structure: Structure, capability: Capability, seed: int) -> Policy:
     How much of the model is touched is drawn too, so that policies differ as a front's do.
     """
     chance = Random(seed)
-    shares = _Shares(chance.choice((0, 0.25, 0.5, 0.75, 1)), chance.choice((0, 0, 0.3, 0.6)))
+    shares = _Shares(chance.choice((0, 0.25, 0.5, 0.75, 1)), chance.choice((0, 0.3, 0.6, 0.9)))
     roots = {group.root for group in structure.groups}
     drawn = (
         _entry(layer, layer.name in roots, capability, shares, chance) for layer in structure.layers
@@ -64,3 +65,12 @@ def _entry(
 
 def _step(precision: Precision) -> Quantize:
     return Quantize(precision.weights, precision.activations)
+
+
+def samples(structure: Structure, capability: Capability, count: int) -> Iterator[Policy]:
+    """So many policies: whole in integers where the target has them, and mixtures."""
+    whole = uniform(structure, INT8)
+    if all(INT8 in capability.offered(layer.kind) for layer in structure.layers):
+        yield whole
+        count -= 1
+    yield from (sampled(structure, capability, seed) for seed in range(count))

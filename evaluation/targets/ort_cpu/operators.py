@@ -119,7 +119,8 @@ def _pair(found: Taken, node: NodeProto, threads: int) -> tuple[Call, Call] | No
         if type(error).__module__.startswith("onnxruntime"):
             return None
         raise
-    return (lambda: many.run(None, feed)), (lambda: one.run(None, feed))
+    last = [many.get_outputs()[-1].name], [one.get_outputs()[-1].name]  # to hand over takes time
+    return (lambda: many.run(last[0], feed)), (lambda: one.run(last[1], feed))
 
 
 def _alone(found: Taken, node: NodeProto, copies: int) -> onnx.ModelProto:
