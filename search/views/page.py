@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from search.views.figures import count, title, words
-from search.views.plot_data import Mark, Panel, ticks
+from search.views.plot_data import Mark, Panel, short, ticks
 
 
 def render(
@@ -96,7 +96,7 @@ def plot(panel: Panel) -> dict[str, Any]:
 
 def floor(value: float | None) -> dict[str, Any] | None:
     """A dispatch floor as the scripts read it."""
-    return None if value is None else {"x": value, "label": f"dispatch floor {words(value, 'ms')}"}
+    return None if value is None else {"x": value, "label": f"dispatch floor {short(value, 'ms')}"}
 
 
 def _json(content: Any) -> str:

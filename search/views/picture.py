@@ -15,7 +15,7 @@ from search.atomic import replacing
 from search.front.front import Front
 from search.front.front_files import Validation
 from search.study.ledger import StudyRows
-from search.views.figures import count, title, words
+from search.views.figures import count, title, trimmed, words
 from search.views.labels import Label, place
 from search.views.plot_data import Mark, Panel, panels, ticks
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 INK, SOFT, GRID, PAPER = "#1d2430", "#6b7686", "#e6e9ee", "#ffffff"
 FRONT, SEARCHED, UNIFORM = "#0f766e", "#c3cad4", "#c2541a"
 WIDTH, HEIGHT, DPI = 6.4, 5.2, 160
+Line = tuple[tuple[float, float], list[tuple[float, str]], bool]  # limits, ticks, logarithmic
 
 
 def write(path: Path, rows: StudyRows, front: Front, validation: Validation) -> None:
@@ -39,7 +40,7 @@ def write(path: Path, rows: StudyRows, front: Front, validation: Validation) -> 
     FigureCanvasAgg(figure)
     figure.subplots_adjust(left=0.62 / width + 0.015, right=0.985, top=0.8, bottom=0.13, wspace=0.2)
     for index, panel in enumerate(drawn):
-        _draw(figure.add_subplot(1, len(drawn), index + 1), panel)
+        draw(figure.add_subplot(1, len(drawn), index + 1), panel)
     _head(figure, rows, front)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", facecolor=PAPER)
@@ -58,7 +59,7 @@ def _head(figure: Figure, rows: StudyRows, front: Front) -> None:
         size=9.5,
         color=SOFT,
     )
-    handles = _legend_handles()
+    handles = legend_handles()
     figure.legend(
         handles=handles,
         loc="upper right",
@@ -72,7 +73,8 @@ def _head(figure: Figure, rows: StudyRows, front: Front) -> None:
     )
 
 
-def _legend_handles() -> list[Any]:
+def legend_handles() -> list[Any]:
+    """What the marks of a front are."""
     from matplotlib.lines import Line2D
 
     def handle(label: str, marker: str, face: str, edge: str, size: float = 7) -> Line2D:
@@ -89,20 +91,24 @@ def _legend_handles() -> list[Any]:
     ]
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
-    _frame(axes, panel)
+def draw(axes: Axes, panel: Panel, color: str = FRONT) -> None:
+    """One panel, its members in a colour."""
+    x = (panel.x_range, ticks(panel.x_range, panel.x.unit, panel.log), panel.log)
+    y = (panel.y_range, ticks(panel.y_range, panel.y.unit, False), False)
+    frame(axes, x, y)
+    _titles(axes, panel)
     _floor(axes, panel)
     _scatter(axes, panel.others, "o", SEARCHED, 12)
     steps = panel.steps()
-    axes.plot(*zip(*steps, strict=True), color=FRONT, lw=1.4, alpha=0.55) if steps else None
+    axes.plot(*zip(*steps, strict=True), color=color, lw=1.4, alpha=0.55) if steps else None
     for mark in panel.members:
         if mark.moved:
-            axes.plot([mark.search_x, mark.x], [mark.search_y, mark.y], color=FRONT, lw=0.8)
+            axes.plot([mark.search_x, mark.x], [mark.search_y, mark.y], color=color, lw=0.8)
     searched = [mark.as_searched() for mark in panel.members if mark.exported]
-    _scatter(axes, searched, "o", PAPER, 26, edge=FRONT)
+    _scatter(axes, searched, "o", PAPER, 26, edge=color)
     mixed = [mark for mark in panel.members if not mark.baseline and mark.exported]
-    _scatter(axes, mixed, "o", FRONT, 34)
-    _scatter(axes, [m for m in panel.members if not m.exported], "o", PAPER, 34, edge=FRONT)
+    _scatter(axes, mixed, "o", color, 34)
+    _scatter(axes, [m for m in panel.members if not m.exported], "o", PAPER, 34, edge=color)
     _scatter(axes, panel.baselines, "s", UNIFORM, 32)
     _scatter(axes, [panel.reference] if panel.reference else [], "D", INK, 38)
     _labels(axes, panel)
@@ -114,7 +120,7 @@ def _floor(axes: Axes, panel: Panel) -> None:
         return
     axes.axvline(panel.floor, color=SOFT, lw=1, ls=(0, (4, 3)))
     axes.annotate(
-        f"dispatch floor {words(panel.floor, panel.x.unit)}",
+        f"dispatch floor {trimmed(words(panel.floor, panel.x.unit))}",
         (panel.floor, 0.985),
         xycoords=("data", "axes fraction"),
         xytext=(3, 0),
@@ -142,25 +148,26 @@ def _scatter(
         )
 
 
-def _frame(axes: Axes, panel: Panel) -> None:
+def frame(axes: Axes, x: Line, y: Line) -> None:
+    """Axes with these limits and ticks, and a light grid."""
     from matplotlib.ticker import NullLocator
 
     axes.set_facecolor(PAPER)
-    axes.set_xscale("log" if panel.log else "linear")
-    axes.set_xlim(*panel.x_range)
-    axes.set_ylim(*panel.y_range)
+    axes.set_xscale("log" if x[2] else "linear")
+    axes.set_xlim(*x[0])
+    axes.set_ylim(*y[0])
     axes.xaxis.set_minor_locator(NullLocator())
-    for line, limits, unit, log in (
-        (axes.xaxis, panel.x_range, panel.x.unit, panel.log),
-        (axes.yaxis, panel.y_range, panel.y.unit, False),
-    ):
-        values, texts = zip(*ticks(limits, unit, log), strict=True)
+    for line, (_, marks, _) in ((axes.xaxis, x), (axes.yaxis, y)):
+        values, texts = zip(*marks, strict=True)
         line.set_ticks(values, texts)
     axes.grid(True, color=GRID, lw=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=8.5, labelcolor=SOFT, which="both")
     for side in axes.spines.values():
         side.set_visible(False)
+
+
+def _titles(axes: Axes, panel: Panel) -> None:
     scale = ", log scale" if panel.log else ""
     axes.set_xlabel(f"{title(panel.x.name)}{scale}", size=9.5, color=INK, labelpad=6)
     axes.set_title(f"validation {title(panel.y.name)}", size=9.5, color=INK, loc="left", pad=8)

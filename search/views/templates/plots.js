@@ -76,11 +76,11 @@ const pages = (() => {
   }] : [];
 
   function front(panel, node) {
-    const front = color("front"), paper = color("raised");
-    const moved = panel.moved.map((pair) => line(pair, { width: 1 }));
+    const front = color(panel.color || "front"), paper = color("raised");
+    const moved = panel.moved.map((pair) => line(pair, { width: 1, color: front }));
     const traces = [
       points(panel.others, { color: color("other"), size: 6 }),
-      line(panel.steps, { width: 1.6 }), ...moved,
+      line(panel.steps, { width: 1.6, color: front }), ...moved,
       points(panel.searched, { color: paper, size: 8, line: { color: front, width: 1.6 } }),
       points(panel.exported, { color: front, size: 10 }),
       points(panel.baselines, { color: color("uniform"), size: 9, symbol: "square" }),
