@@ -19,6 +19,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from compressors.errors import UserError
@@ -31,6 +32,7 @@ START = """import sys
 sys.path[:] = sys.argv[2:]
 from evaluation.measuring.serve import main
 main(int(sys.argv[1]))"""
+START_SECONDS = 60.0  # at least, to import a runtime, which is no file's fault
 LOOK = 0.1  # seconds between two looks at what the process uses
 GRACE = 30.0  # seconds after the limit in which whoever asked must have ended it
 KEPT = 2  # idle processes
@@ -54,7 +56,8 @@ class Child:
             )
         self._dropped: deque[int] = deque()
         try:
-            self.ask("start", opener, limits=limits)
+            starting = replace(limits, seconds=max(limits.seconds, START_SECONDS))
+            self.ask("start", opener, limits=starting, about=" starting")
         except BaseException:
             self.end()
             raise
