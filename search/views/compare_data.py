@@ -95,7 +95,8 @@ class Line:
     size: str
     within: tuple[Within, ...]
     hypervolume: str
-    trials: str
+    trials: int
+    members: int
     floor: str
 
 
@@ -194,17 +195,17 @@ def lines(studies: Sequence[Compared]) -> list[Line]:
 def _line(name: str, study: Compared) -> Line:
     quality, base = quality_of(study.rows), study.reference
     timing = study.validation.timing
-    ends = len(study.rows.complete())
     return Line(
         name=name,
         study=study.rows.name,
-        latencies=short(study.validation),
+        latencies=short(study.validation, study.front),
         quality=_told(base, quality.name),
         latency=_told(base, LATENCY_MS.name),
         size=_told(base, SIZE.name),
         within=tuple(_within(study, quality, drop) for drop in DROPS),
         hypervolume="" if study.front.share is None else f"{100 * study.front.share:.1f} %",
-        trials=f"{ends}, {len(study.front.members)} on the front",
+        trials=len(study.rows.complete()),
+        members=len(study.front.members),
         floor=spread_words(timing.floor) if timing and timing.floor else "",
     )
 
@@ -224,7 +225,7 @@ def _within(study: Compared, quality: Objective, drop: float) -> Within:
         told = times(value) if value >= 1.05 else f"{value:.2f}{TIMES}"
         return f"{told} {plain}, trial {trial}"
 
-    return Within(best(_speedup, "fast"), best(_smaller, "smaller"))
+    return Within(best(_speedup, "faster"), best(_smaller, "smaller"))
 
 
 def _keeps(row: TrialRow, study: Compared, quality: Objective, drop: float) -> bool:

@@ -1,13 +1,12 @@
 """compare.png: the fronts of several studies as a still picture.
 
-Above: quality against speed-up, all studies in one; below: each study's own milliseconds, or the
-file sizes where nothing is timed, with the same axes.
+Above: quality against speed-up, all studies in one; below: each study's own milliseconds and file
+sizes, with the same axes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
 
 COLORS = (
     "#0f766e",
-    "#c2541a",
     "#4f4fc9",
     "#b8327a",
     "#8a6d00",
     "#2b7bb9",
     "#4d7c0f",
     "#7c4a2d",
+    "#64748b",
 )
 MARKERS = "osD^P*vX"
 MOST = 4  # panels in a row
@@ -42,12 +41,12 @@ def write(path: Path, studies: Sequence[Compared]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    below = latency_panels(studies) or size_panels(studies)
+    below = [found for found in (latency_panels(studies), size_panels(studies)) if found]
     above = curves(studies)
     ranges = overlay_ranges(studies, above)
-    columns = max(2, min(len(below), MOST))
-    rows = ceil(len(below) / columns)
-    heights = [*([OVERLAY] if ranges else []), *([ROW] * rows)]
+    columns = max(2, min(max(map(len, below), default=2), MOST))
+    rows = [found[k : k + columns] for found in below for k in range(0, len(found), columns)]
+    heights = [*([OVERLAY] if ranges else []), *([ROW] * len(rows))]
     tall, wide = HEAD + sum(heights), WIDTH * columns
     figure = Figure(figsize=(wide, tall), dpi=DPI, facecolor=PAPER)
     FigureCanvasAgg(figure)
@@ -65,7 +64,8 @@ def write(path: Path, studies: Sequence[Compared]) -> None:
     _head(figure, studies, tall, wide)
     if ranges:
         _overlay(figure, grid, studies, above, ranges)
-    _below(figure, grid, studies, below, 1 if ranges else 0, columns)
+    for number, row in enumerate(rows, start=1 if ranges else 0):
+        _row(figure, grid, studies, row, number)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", facecolor=PAPER)
 
@@ -126,16 +126,16 @@ def _style(number: int) -> dict[str, Any]:
     }
 
 
-def _below(
+def _row(
     figure: Figure,
     grid: GridSpec,
     studies: Sequence[Compared],
     drawn: Sequence[tuple[int, Panel]],
-    first: int,
-    columns: int,
+    row: int,
 ) -> None:
     told = names(studies)
-    for place, (number, panel) in enumerate(drawn):
-        axes = figure.add_subplot(grid[first + place // columns, place % columns])
-        draw(axes, panel, COLORS[number % len(COLORS)])
-        axes.set_title(told[number], size=9.5, color=COLORS[number % len(COLORS)], loc="left")
+    for column, (number, panel) in enumerate(drawn):
+        axes = figure.add_subplot(grid[row, column])
+        color = COLORS[number % len(COLORS)]
+        draw(axes, panel, color)
+        axes.set_title(told[number], size=9.5, color=color, loc="left")

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from search.front.front import Front
 from search.front.front_files import Validation
 from search.front.timekeeping import Timekeeping
 from search.study.ledger import StudyRows
-from search.views.figures import spread_words, words
+from search.views.figures import spread_words
 from search.views.report_data import has
 
 PREDICTED = "predicted"
 NOISY = (
     "Noisy: while this was timed, two timings of one and the same file came out apart, so that the "
-    "± was widened to cover that. On a quiet machine `paredown front --remeasure` gives a better "
+    "± was widened to cover that. On a quiet machine, paredown front --remeasure gives a better "
     "figure."
 )
 _BASIS = {
@@ -47,15 +48,16 @@ def searched_how(rows: StudyRows, config: Mapping[str, Any], timing: Timekeeping
     return timing.basis if timing else ""
 
 
-def short(validation: Validation) -> str:
+def short(validation: Validation, front: Front) -> str:
     """How the exported files' latencies came about, in a few words."""
     timing = validation.timing
     if timing is None:
         return "measured" if has(validation.reference, "latency_ms") else "not measured yet"
     if timing.untimed:
         return f"not timed: {timing.untimed}"
+    noisy = sum(validation.noisy(row) for row in front.members) + timing.noisy_reference
     told = _SHORT[timing.basis]
-    return f"{told}, noisy" if timing.noisy or timing.noisy_reference else told
+    return f"{told}; {noisy} of {len(front.members) + 1} files noisy" if noisy else told
 
 
 def sentences(rows: StudyRows, validation: Validation, how: str) -> list[str]:
@@ -81,5 +83,5 @@ def floor_sentence(timing: Timekeeping) -> str:
         return ""
     return (
         f"Dispatch floor: an almost empty model takes {spread_words(timing.floor)} in this "
-        f"runtime; no policy gets below {words(timing.floor.value, 'ms')}."
+        "runtime, and no policy gets below that."
     )
