@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import (  # type: ignore[import-untyped]
     XnnpackPartitioner,
@@ -18,12 +19,12 @@ from executorch.exir import (  # type: ignore[import-untyped]
     to_edge_transform_and_lower,
 )
 from executorch.exir.passes import MemoryPlanningPass  # type: ignore[import-untyped]
-from torch import fx
+from torch import Tensor, fx, nn
 from torch.export.exported_program import ExportedProgram
 
 from compressors.data import Data
 from compressors.errors import UserError
-from compressors.quantization.layers import describe, strip
+from compressors.quantization.layers import LayerQuantization, describe, strip
 from compressors.record import CompressedModel
 from evaluation.targets.executorch.exporting import few_passes, quiet_exporters
 from evaluation.targets.executorch.quantise import LAYERS, Quantise
@@ -39,6 +40,7 @@ def lower(compressed: CompressedModel, data: Data, batch: int) -> tuple[bytes, s
     strip(module)
     module.float().eval()
     untie(module)
+    _smooth(module, described)
     example = tuple(as_float32(tensor.cpu()) for tensor in compressed.example)
     with quiet_exporters():
         traced = trace(module, example, batch)
@@ -55,6 +57,21 @@ def lower(compressed: CompressedModel, data: Data, batch: int) -> tuple[bytes, s
         planning = MemoryPlanningPass(alloc_graph_input=False)
         made = edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=planning))
         return bytes(made.buffer), sign.signature
+
+
+def _smooth(module: nn.Module, described: Mapping[str, LayerQuantization]) -> None:
+    """Divide the inputs of layers whose weights took their outliers."""
+    for name, facts in described.items():
+        if facts.smoothing is not None:
+            module.get_submodule(name).register_forward_pre_hook(_Divide(facts.smoothing))
+
+
+@dataclass(frozen=True)
+class _Divide:
+    factors: Tensor
+
+    def __call__(self, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return args[0] / self.factors.detach().cpu().float(), *args[1:]
 
 
 def _check(program: ExportedProgram, layers: Mapping[str, str]) -> None:

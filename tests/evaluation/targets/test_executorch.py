@@ -154,3 +154,16 @@ def test_a_broken_file_is_told_in_one_sentence_and_nothing_else(tmp_path: Path) 
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "cannot load" in json.loads(run.stdout)
     assert run.stderr == ""
+
+
+def test_inputs_whose_outliers_moved_into_the_weights_are_divided(tmp_path: Path) -> None:
+    step = Quantize(8, 8, smooth=0.6)
+    model = apply(TASK.model(), Policy(layers=(LayerPolicy("fc", quantize=step),)), TASK)
+    assert any(facts.smoothing is not None for facts in describe(model.module).values())
+    made = target(tmp_path)
+    predict = made.load(made.lower(model, TASK, tmp_path / "model.pte").path)
+    batch = next(iter(TASK.batches("test")))
+    with torch.no_grad():
+        simulated = model.module.eval()(*batch.args)
+    departure = (predict(*batch.args) - simulated).norm() / simulated.norm()
+    assert departure <= made.tolerance
