@@ -3,7 +3,7 @@
 latency = start + sum over families of factor * (prices of its operators). Operators that follow
 one another find caches as the one before left them, wait for each other and are dispatched: the
 factors say by how much, for each family, and `start` what a run takes before and after. They are
-drawn towards 1, so that a family that few models hold cannot run wild.
+drawn towards one pace, and `start` towards 0, so that what few models tell of cannot run wild.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from scipy.optimize import nnls  # type: ignore[import-untyped]
 from evaluation.cache import make_folder, replacing
 
 FAMILIES = ("float", "integer", "light")
-LEAST = 1e-3  # a family's share of the latency for what is drawn towards 1
-TRUST = 0.1  # in a factor of 1, as a share of what the models say
+TRUST = 0.2  # in factors that are alike: as a departure of all of it from a model would weigh
+STRICT = 0.5  # with a start that is not 0, as a share of the latency
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ def fit(sums: Sequence[Mapping[str, float]], measured: Sequence[float]) -> Corre
     """The correction under which the sums give what was measured, in relative terms."""
     told = np.array(measured)
     rows = np.array([[1.0, *(one.get(name, 0.0) for name in FAMILIES)] for one in sums])
-    shares = np.maximum((rows[:, 1:] / told[:, None]).mean(0), LEAST)
-    drawn = np.diag([0.0, *(TRUST * np.sqrt(len(told)) * shares)])
+    drawn = np.diag([STRICT * (1 / told).mean(), *(TRUST for _ in FAMILIES)])
     left = np.vstack([rows / told[:, None], drawn])
-    right = np.concatenate([np.ones(len(told)), drawn.sum(1)])
+    pace = float(np.median(told / rows[:, 1:].sum(1)))
+    right = np.concatenate([np.ones(len(told)), [0.0], pace * drawn.diagonal()[1:]])
     (start, *factors), _ = nnls(left, right)
     departure = float(np.abs(rows @ [start, *factors] / told - 1).mean())
     named = dict(zip(FAMILIES, map(float, factors), strict=True))

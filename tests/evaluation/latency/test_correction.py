@@ -43,10 +43,10 @@ def test_departures_are_told() -> None:
     assert 0.05 < found.departure < 0.15
 
 
-def test_a_family_that_no_model_holds_keeps_its_prices() -> None:
+def test_a_family_that_no_model_holds_goes_with_the_others() -> None:
     sums = [{"float": 1.0 + n / 10, "light": 0.1} for n in range(8)]
     found = correction.fit(sums, [1.2 * one["float"] + 0.1 for one in sums])
-    assert found.factors["integer"] == pytest.approx(1)
+    assert found.factors["integer"] == pytest.approx(1.2, rel=0.15)
     assert found.latency_ms(sums[0]) == pytest.approx(1.3, rel=0.03)
 
 
