@@ -1,0 +1,1 @@
+"""A table of latencies from a device that is not here."""
