@@ -1,0 +1,161 @@
+"""Predictions with a real runtime: one number for everybody, prices that are measured once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from compressors.policies.policy import LayerPolicy, Policy
+from compressors.policies.steps import Quantize
+from compressors.stack import apply
+from evaluation.latency.predictor import PREPARING, Predictor
+from evaluation.target import Artifact
+from evaluation.targets.ort_cpu.target import OrtCpu
+from tests.evaluation.tiny import LAYERS, TinyTask
+
+CROWD = 4
+BURNING = 2  # processes beside them
+
+
+def lowered(folder: Path, name: str, integers: Sequence[str]) -> Artifact:
+    task = TinyTask()
+    layers = tuple(LayerPolicy(layer, quantize=Quantize(8, 8)) for layer in integers)
+    compressed = apply(task.model(), Policy(layers=layers), task)
+    return OrtCpu().lower(compressed, task, folder / f"{name}.onnx")
+
+
+def predicted(cache: Path, artifact: Artifact, reference: Artifact) -> float:
+    return OrtCpu(cache_dir=str(cache)).latency(artifact, reference).value
+
+
+def predictor(cache: Path, **settings: int) -> Predictor:
+    found = OrtCpu(cache_dir=str(cache), **settings)._latencies
+    assert isinstance(found, Predictor)
+    return found
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    folder = tmp_path_factory.mktemp("files")
+    names = {"float": (), "int8": LAYERS, "mixed": LAYERS[1:3], "other": LAYERS[:1]}
+    return {name: lowered(folder, name, integers) for name, integers in names.items()}
+
+
+@pytest.fixture(scope="module")
+def prepared(
+    files: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
+    """A cache in which a model was prepared and some operators have prices; what was told."""
+    cache, told = tmp_path_factory.mktemp("cache"), []
+    target = OrtCpu(cache_dir=str(cache))
+    for _ in range(2):
+        target.prepare(files["float"], lambda: [files["int8"]], told.append)
+    target.latency(files["float"], files["float"])
+    predictor(cache)._priced(files["mixed"].path)
+    return cache, told
+
+
+@pytest.fixture
+def cache(prepared: tuple[Path, list[str]], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(prepared[0], tmp_path / "cache"))
+
+
+def test_it_is_told_once_that_operators_are_measured(prepared: tuple[Path, list[str]]) -> None:
+    assert prepared[1] == [f"ort_cpu: {PREPARING} …"]
+
+
+def burn() -> None:
+    while True:
+        pass
+
+
+def test_a_crowd_on_a_loaded_machine_is_told_what_one_alone_is_told(
+    cache: Path, files: dict[str, Artifact], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(cache, tmp_path / "copy"))
+    known = {name: predicted(copy, files[name], files["float"]) for name in ("mixed", "int8")}
+    context = multiprocessing.get_context("spawn")
+    load = [context.Process(target=burn, daemon=True) for _ in range(BURNING)]
+    try:
+        for process in load:
+            process.start()
+        with context.Pool(CROWD) as pool:
+            for name in ("mixed", "int8", "other"):  # the last has operators without a price
+                work = [(cache, files[name], files["float"])] * CROWD
+                (told,) = set(pool.starmap(predicted, work, chunksize=1))
+                known.setdefault(name, predicted(cache, files[name], files["float"]))
+                assert told == known[name] > 0
+    finally:
+        for process in load:
+            process.kill()
+    assert len(set(known.values())) == 3
+
+
+def test_only_operators_without_a_price_are_measured(
+    cache: Path, files: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = predictor(cache)
+    asked: list[int] = []
+    prices = type(own.files).prices
+
+    def counted(self: object, path: Path, keys: Sequence[str]) -> object:
+        asked.append(len(keys))
+        return prices(self, path, keys)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(own.files), "prices", counted)
+    before = own.table.path.read_text()
+    own.latency(files["mixed"], files["float"])
+    assert (asked, own.table.path.read_text()) == ([], before)
+    new = own.table.missing(own.files.operators(files["other"].path))
+    own.latency(files["other"], files["float"])
+    grown = own.table.path.read_text()
+    assert asked == [len(new)]
+    assert grown.startswith(before)
+    assert 0 < len(grown.splitlines()) - len(before.splitlines()) <= len(new)
+
+
+def test_the_uncompressed_models_latency_is_as_it_was_measured(
+    cache: Path, files: dict[str, Artifact]
+) -> None:
+    measured = OrtCpu(cache_dir=str(cache), latency="measured")
+    reference = files["float"]
+    assert predicted(cache, reference, reference) == measured.latency(reference, reference).value
+
+
+def test_a_damaged_correction_is_fitted_anew_and_damaged_prices_are_measured_anew(
+    cache: Path, files: dict[str, Artifact]
+) -> None:
+    own = predictor(cache)
+    path = own._path(files["float"])
+    path.write_text(path.read_text()[:-30])
+    lines = own.table.path.read_text().splitlines(keepends=True)
+    own.table.path.write_text("".join([*lines[:-1], lines[-1].partition(",")[0], "\n\0,;\n"]))
+    told: list[str] = []
+    target = OrtCpu(cache_dir=str(cache))
+    target.prepare(files["float"], lambda: [files["int8"]], told.append)
+    assert told
+    assert predictor(cache)._known(files["float"]) is not None
+    assert target.latency(files["mixed"], files["float"]).value > 0
+    assert predictor(cache).table.missing(own.files.operators(files["mixed"].path)) == []
+
+
+def test_threads_and_batches_have_tables_of_their_own(cache: Path) -> None:
+    settings: list[dict[str, int]] = [{}, {"threads": 2}, {"batch": 8}]
+    assert len({predictor(cache, **each).table.path for each in settings}) == len(settings)
+
+
+def test_the_spread_covers_what_the_correction_gets_wrong(
+    cache: Path, files: dict[str, Artifact]
+) -> None:
+    own = predictor(cache)
+    known = own._known(files["float"])
+    assert known is not None
+    own._corrections[files["float"].signature] = replace(known, departure=0.5)
+    found = own.latency(files["mixed"], files["float"])
+    assert found.spread is not None
+    assert found.spread >= 0.5 * found.value
