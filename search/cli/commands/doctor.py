@@ -7,8 +7,9 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from search.cli.commands.doctor_targets import energy, installed, targets
 
 NEEDED = (
     *("torch", "torch-pruning", "onnx", "onnxscript", "onnxruntime", "optuna", "ray", "mlflow"),
@@ -28,12 +29,13 @@ FINE, TOO_NOISY = 0.02, 0.10
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """None yet."""
-    parser.description = "Tell versions, CPU, runtimes, threads and measurement noise."
+    parser.description = "Tell versions, CPU, targets, threads and measurement noise."
 
 
 def run(_: argparse.Namespace) -> int:
     """Print a table; 1 where something that a search needs is missing."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -47,33 +49,28 @@ def run(_: argparse.Namespace) -> int:
         ("processor", f"{_processor()}, {_usable()} of {os.cpu_count()} CPUs usable"),
         ("CPU features", _features()),
         ("runtimes", _runtimes()),
+        *((f"target {target}", words) for target, words in targets()),
+        ("energy counters", energy()),
         ("accelerators", _accelerators()),
         ("threads", _threads()),
         ("cache", _cache()),
         ("noise", _noise()),
         ("missing", ", ".join(missing) or "nothing"),
     ):
-        table.add_row(name, words)
+        table.add_row(name, escape(words))
     Console().print(table)
     return 1 if missing else 0
 
 
 def _versions() -> Iterable[str]:
     for name in ("paredown", *NEEDED, *OPTIONAL):
-        found = _version(name)
+        found = installed(name)
         if found:
             yield f"{name} {found}"
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
 def _missing() -> list[str]:
-    return [name for name in NEEDED if _version(name) is None]
+    return [name for name in NEEDED if installed(name) is None]
 
 
 def _cpuinfo(keys: Iterable[str]) -> str:
@@ -112,14 +109,14 @@ def _features() -> str:
 
 def _runtimes() -> str:
     found = []
-    if _version("onnxruntime"):
+    if installed("onnxruntime"):
         import onnxruntime  # type: ignore[import-untyped]
 
         found.append(f"ONNX Runtime ({', '.join(onnxruntime.get_available_providers())})")
     found += [
         label
         for label, name in (("OpenVINO", "openvino"), ("torchao", "torchao"))
-        if _version(name)
+        if installed(name)
     ]
     return ", ".join(found) or "none"
 

@@ -119,7 +119,16 @@ def test_ui_binds_the_loopback_address() -> None:
 def test_doctor_tells_what_it_should(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     told = capsys.readouterr().out
-    for words in ("torch", "AVX2", "ONNX Runtime", "threads", "noise", "missing"):
+    for words in (
+        "torch",
+        "AVX2",
+        "ONNX Runtime",
+        "threads",
+        "target storage",
+        "energy",
+        "noise",
+        "missing",
+    ):
         assert words in told
 
 
