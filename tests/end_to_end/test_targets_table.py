@@ -86,7 +86,7 @@ def test_doctor_prints_extras_as_they_are_typed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(doctor_targets, "installed", lambda package: None)
-    assert main(["doctor"]) == 0
+    main(["doctor"])
     assert "paredown[openvino]" in capsys.readouterr().out
 
 
