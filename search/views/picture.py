@@ -8,6 +8,7 @@ the uncompressed model. Costs have logarithmic axes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 INK, SOFT, GRID, PAPER = "#1d2430", "#6b7686", "#e6e9ee", "#ffffff"
 FRONT, SEARCHED, UNIFORM = "#0f766e", "#c3cad4", "#c2541a"
 WIDTH, HEIGHT, DPI = 6.4, 5.2, 160
+TICK = 0.5  # inches that one tick's words take
 Line = tuple[tuple[float, float], list[tuple[float, str]], bool]  # limits, ticks, logarithmic
 
 
@@ -93,7 +95,9 @@ def legend_handles() -> list[Any]:
 
 def draw(axes: Axes, panel: Panel, color: str = FRONT) -> None:
     """One panel, its members in a colour."""
-    x = (panel.x_range, ticks(panel.x_range, panel.x.unit, panel.log), panel.log)
+    marks = ticks(panel.x_range, panel.x.unit, panel.log)
+    step = max(1, ceil(len(marks) * TICK * DPI / axes.get_window_extent().width))
+    x = (panel.x_range, marks[::step], panel.log)
     y = (panel.y_range, ticks(panel.y_range, panel.y.unit, False), False)
     frame(axes, x, y)
     _titles(axes, panel)

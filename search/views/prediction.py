@@ -67,8 +67,12 @@ class Prediction:
             f"({signed} with the sign; the most, {_share(abs(widest.departure))}, at trial "
             f"{widest.trial}), and by "
             f"{_share(_mean(ratios))} where both are held against the uncompressed model. "
-            f"Of itself it states ± {_share(self.stated)}."
+            f"Of itself it states ± {_share(self.stated)}." + self._noise()
         )
+
+    def _noise(self) -> str:
+        noisy = sum(pair.noisy for pair in self.pairs)
+        return f" {noisy} of the measurements are noisy." if noisy else ""
 
     def plot(self) -> dict[str, Any]:
         """The scatter as the page's script reads it."""

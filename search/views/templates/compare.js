@@ -19,7 +19,7 @@
       showarrow: false, font: { size: 11.5, color: color("soft") },
     };
     Plotly.react(node, traces, layout({
-      xaxis: axis(held.x_range, true, held.x_ticks, "speed-up"),
+      xaxis: axis(held.x_range, true, held.x_ticks, "speed-up", node.clientWidth - 72),
       yaxis: axis(held.y_range, false, held.y_ticks), shapes: [one], annotations: [words],
     }), config);
   }

@@ -5,15 +5,18 @@ const pages = (() => {
   const config = { displaylogo: false, responsive: true, displayModeBar: false, doubleClick: "reset+autosize" };
   const phone = () => window.innerWidth < 640;
 
-  /* Every second tick goes where they would touch. */
-  const thin = (ticks, log) => (log && phone() && ticks.length > 4 ? ticks.filter((_, k) => k % 2 === 0) : ticks);
+  /* Every second tick goes, or more of them, where they would touch. */
+  const thin = (ticks, width) => {
+    const step = Math.ceil((ticks.length * 58) / (width || Infinity));
+    return step > 1 ? ticks.filter((_, k) => k % step === 0) : ticks;
+  };
 
-  const axis = (range, log, ticks, title) => ({
+  const axis = (range, log, ticks, title, width) => ({
     title: title ? { text: title, font: { size: 12.5 } } : undefined,
     type: log ? "log" : "linear",
     range: log ? range.map(Math.log10) : range,
-    tickvals: thin(ticks, log).map((tick) => tick[0]),
-    ticktext: thin(ticks, log).map((tick) => tick[1]),
+    tickvals: thin(ticks, width).map((tick) => tick[0]),
+    ticktext: thin(ticks, width).map((tick) => tick[1]),
     tickangle: 0, gridcolor: color("line"), zeroline: false, fixedrange: phone(),
   });
 
@@ -87,7 +90,7 @@ const pages = (() => {
       points(panel.reference, { color: color("ink"), size: 10, symbol: "diamond" }),
     ];
     traces[1].opacity = 0.55;
-    const x = axis(panel.x_range, panel.log, panel.x_ticks, panel.x_title);
+    const x = axis(panel.x_range, panel.log, panel.x_ticks, panel.x_title, node.clientWidth - 72);
     const y = axis(panel.y_range, false, panel.y_ticks);
     Plotly.react(node, traces, layout({ xaxis: x, yaxis: y, shapes: floorShape(panel.floor), annotations: [...labels(panel, node), ...floorText(panel.floor, panel.log)] }), config);
   }

@@ -43,7 +43,7 @@
     const equal = line(edge(1), { color: soft, width: 1.2, dash: "dot" });
     Plotly.react(node, [...band, equal, members, reference], layout({
       margin: { l: 68, r: 14, t: 12, b: 46 },
-      xaxis: axis(held.range, true, held.ticks, "measured"),
+      xaxis: axis(held.range, true, held.ticks, "measured", node.clientWidth - 82),
       yaxis: axis(held.range, true, held.ticks, held.how === "predicted" ? "predicted" : "as searched"),
     }), config);
   }

@@ -89,10 +89,10 @@ def test_dark_and_light_differ_and_follow_the_reader(opened: Any) -> None:
 
 def test_a_click_on_a_heading_sorts(opened: Any) -> None:
     def latencies() -> list[float]:
-        cells = opened.locator("#members tbody td:nth-child(4)").all()
+        cells = opened.locator("#members > .scroll tbody td:nth-child(4)").all()
         return [float(cell.get_attribute("data-sort")) for cell in cells]
 
-    heading = opened.locator("#members thead th", has_text="latency")
+    heading = opened.locator("#members > .scroll thead th", has_text="latency")
     heading.click()
     assert latencies() == sorted(latencies())
     heading.click()
