@@ -85,11 +85,12 @@ def check_lowering(
 def check_file(evaluator: Evaluates, compressed: CompressedModel, file: Path) -> FileCheck:
     """One file against the simulated model, on a few samples of the calibration split."""
     target, (args,) = evaluator.target, few(evaluator.task)
+    tolerance: float = target.tolerance
     whole = outputs(target, compressed, file, [args])
     if not isinstance(target, TellsLayers):
-        return FileCheck(file, whole, target.tolerance, (), 0.0)
+        return FileCheck(file, whole, tolerance, (), 0.0)
     told = layers.layers(target, compressed, file, args)
-    return FileCheck(file, whole, target.tolerance, told, target.layer_tolerance)
+    return FileCheck(file, whole, tolerance, told, target.layer_tolerance)
 
 
 def _of_members(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,42 @@ def lowered(target: Target, precision: Precision, path: Path) -> Artifact:
     return target.lower(compressed(precision), TASK, path)
 
 
+@dataclass(frozen=True)
+class Lowered:
+    """A model, its file in a folder of its own, and whether lowering left the model as it was."""
+
+    model: CompressedModel
+    artifact: Artifact
+    unchanged: bool
+
+
+Once = Callable[[Target, Precision], Lowered]
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Lowers a model at each precision once for all tests, for some runtimes take seconds."""
+    made: dict[tuple[str, Precision], Lowered] = {}
+
+    def lower(target: Target, precision: Precision) -> Lowered:
+        key = (target.name, precision)
+        if key not in made:
+            folder = tmp_path_factory.mktemp(f"{target.name}-{precision}")
+            made[key] = _lower(target, precision, folder / f"model{target.suffix}")
+        return made[key]
+
+    return lower
+
+
+def _lower(target: Target, precision: Precision, path: Path) -> Lowered:
+    model = compressed(precision)
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    artifact = target.lower(model, TASK, path)
+    after = model.module.state_dict()
+    same = list(before) == list(after) and all(torch.equal(before[n], after[n]) for n in before)
+    return Lowered(model, artifact, same)
+
+
 SOME = (FLOAT, INT8, *(Precision(*bits) for bits in ((4, None), (3, 5), (None, 8), (16, None))))
 
 
@@ -67,11 +104,10 @@ def test_float_is_always_among_the_precisions(target: Target) -> None:
     assert target.capability.channel_multiple >= 1
 
 
-def test_the_file_answers_as_the_simulation_does(target: Target, tmp_path: Path) -> None:
+def test_the_file_answers_as_the_simulation_does(target: Target, once: Once) -> None:
     for precision in some_precisions(target):
-        model = compressed(precision)
-        artifact = target.lower(model, TASK, tmp_path / f"{precision}{target.suffix}")
-        predict = target.load(artifact.path)
+        model = once(target, precision).model
+        predict = target.load(once(target, precision).artifact.path)
         for batch in TASK.batches("test"):
             with torch.no_grad():
                 simulated = model.module.eval()(*batch.args)
@@ -80,56 +116,48 @@ def test_the_file_answers_as_the_simulation_does(target: Target, tmp_path: Path)
             assert (exported - simulated).abs().max() <= tolerance * simulated.abs().max()
 
 
-def test_the_size_is_the_files_and_nothing_else_is_written(target: Target, tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    artifact = lowered(target, FLOAT, folder / f"model{target.suffix}")
+def test_the_size_is_the_files_and_nothing_else_is_written(target: Target, once: Once) -> None:
+    artifact = once(target, FLOAT).artifact
     assert artifact.size_bytes == sum(part.stat().st_size for part in parts(artifact.path))
-    assert set(folder.iterdir()) == set(parts(artifact.path))
+    assert set(artifact.path.parent.iterdir()) == set(parts(artifact.path))
 
 
-def test_every_batch_size_runs(target: Target, tmp_path: Path) -> None:
+def test_every_batch_size_runs(target: Target, once: Once) -> None:
     for precision in some_precisions(target):
-        predict = target.load(lowered(target, precision, tmp_path / f"m{target.suffix}").path)
+        predict = target.load(once(target, precision).artifact.path)
         inputs = next(iter(TASK.batches("test"))).args[0]
         alone = torch.cat([predict(row[None]) for row in inputs[:5]])
         assert torch.allclose(alone, predict(inputs[:5]), atol=1e-4)
 
 
 def test_the_signature_follows_the_shapes_and_not_the_weights(
-    target: Target, tmp_path: Path
+    target: Target, once: Once, tmp_path: Path
 ) -> None:
     def signature(seed: int, width: int = 16) -> str:
         task = TinyTask(seed, width)
         model = apply(task.model(), Policy(), task)
         return target.lower(model, task, tmp_path / f"m{target.suffix}").signature
 
-    assert signature(0) == signature(1) != signature(0, width=24)
-    signatures = {
-        lowered(target, p, tmp_path / f"m{target.suffix}").signature for p in (FLOAT, INT8)
-    }
-    assert len(signatures) == 2
+    plain, whole = (once(target, p).artifact.signature for p in (FLOAT, INT8))
+    assert plain == signature(1) != signature(0, width=24)
+    assert plain != whole
 
 
-def test_lowering_leaves_the_model_as_it_was(target: Target, tmp_path: Path) -> None:
+def test_lowering_leaves_the_model_as_it_was(target: Target, once: Once) -> None:
+    assert all(once(target, precision).unchanged for precision in some_precisions(target))
+
+
+def test_the_same_model_gives_the_same_file(target: Target, once: Once, tmp_path: Path) -> None:
     for precision in some_precisions(target):
-        model = compressed(precision)
-        before = {name: value.clone() for name, value in model.module.state_dict().items()}
-        target.lower(model, TASK, tmp_path / f"m{target.suffix}")
-        after = model.module.state_dict()
-        assert list(before) == list(after)
-        assert all(torch.equal(before[name], after[name]) for name in before)
-
-
-def test_the_same_model_gives_the_same_file(target: Target, tmp_path: Path) -> None:
-    for precision in some_precisions(target):
-        files = [tmp_path / f"{name}{target.suffix}" for name in ("one", "two")]
-        one, two = (parts(lowered(target, precision, file).path) for file in files)
+        one = parts(once(target, precision).artifact.path)
+        two = parts(lowered(target, precision, tmp_path / f"model{target.suffix}").path)
         assert [p.read_bytes() for p in one] == [p.read_bytes() for p in two]
 
 
-def test_latency_is_measured_once_and_remembered_by_others(target: Target, tmp_path: Path) -> None:
-    artifact = lowered(target, FLOAT, tmp_path / f"m{target.suffix}")
-    reference = lowered(target, INT8, tmp_path / f"reference{target.suffix}")
+def test_latency_is_measured_once_and_remembered_by_others(
+    target: Target, once: Once, tmp_path: Path
+) -> None:
+    artifact, reference = (_copied(once(target, p).artifact, tmp_path) for p in (FLOAT, INT8))
     first = target.latency(artifact, reference)
     assert first.metric.name == "latency_ms"
     assert first.value > 0
@@ -140,8 +168,17 @@ def test_latency_is_measured_once_and_remembered_by_others(target: Target, tmp_p
     assert target.latency(artifact, reference) == other.latency(artifact, reference) == first
 
 
-def test_compare_gives_one_timing_a_candidate(target: Target, tmp_path: Path) -> None:
-    path = lowered(target, FLOAT, tmp_path / f"m{target.suffix}").path
+def _copied(artifact: Artifact, folder: Path) -> Artifact:
+    """The files once more, in a folder of their own."""
+    copy = folder / artifact.signature / artifact.path.name
+    copy.parent.mkdir()
+    for part, other in zip(parts(artifact.path), parts(copy), strict=True):
+        other.write_bytes(part.read_bytes())
+    return replace(artifact, path=copy)
+
+
+def test_compare_gives_one_timing_a_candidate(target: Target, once: Once) -> None:
+    path = once(target, FLOAT).artifact.path
     timings = target.compare(path, [path, path])
     assert len(timings) == 2
     for timing in timings:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import openvino as ov  # type: ignore[import-untyped]
-from openvino import opset13 as ops  # type: ignore[import-untyped]
+from openvino import opset13 as ops
 
 from evaluation.measuring.operators import YARDSTICK, Operator, Price
 

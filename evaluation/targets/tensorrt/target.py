@@ -8,8 +8,7 @@ simulates its activations; nor are weights of 4 bits.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import onnx
@@ -57,14 +56,14 @@ class TensorRT:
     )
 
     def __init__(self, threads: int = 1, batch: int = 1, cache_dir: str | None = None) -> None:
-        installed = find_spec("tensorrt") is not None
+        found = _version()
         folder = str(default_folder(cache_dir) / "engines")
-        opener: Opener = EngineOpener(folder, batch) if installed else ArithmeticOpener(threads)
-        self.untimed = None if installed else "no TensorRT is installed here"
+        opener: Opener = EngineOpener(folder, batch) if found else ArithmeticOpener(threads)
+        self.untimed = None if found else "no TensorRT is installed here"
         self._files = Files.of(
             self.name,
             opener,
-            runtime=version("tensorrt") if installed else f"onnxruntime {VERSION}",
+            runtime=found or f"onnxruntime {VERSION}",
             threads=threads,
             batch=batch,
             cache=cache_dir,
@@ -108,3 +107,11 @@ class TensorRT:
                 f"{self.name} cannot time files, as {self.untimed}; valid here: quality and "
                 "size_bytes, or another target."
             )
+
+
+def _version() -> str | None:
+    """The TensorRT that is installed; a folder of that name is none."""
+    try:
+        return version("tensorrt")
+    except PackageNotFoundError:
+        return None
