@@ -12,19 +12,22 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from networks import NETWORKS
 from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
 from compressors.errors import UserError
+from compressors.policies.policy import Policy
 from compressors.stack import Stack
-from evaluation.latency.networks import NETWORKS
-from evaluation.latency.sampled import sampled, uniform
-from evaluation.target import FLOAT, INT8, Artifact
+from evaluation.evaluator import SAMPLES
+from evaluation.latency.sampled import sampled, samples
+from evaluation.target import Artifact
 
 FIRST_SEED = 1000  # none of those that the correction is fitted on
 
@@ -50,36 +53,53 @@ class Points:
 
 
 def points(target: Any, name: str, policies: int, folder: Path) -> Points:
-    """One network's policies, predicted and measured."""
+    """One network's policies, predicted and measured, beside the network as it is.
+
+    Predictions are stated in the network's own time as it was once measured; here they are held
+    against a run in which it may take longer or shorter, so they are stated in its time there.
+    """
     reference, *artifacts = _files(target, name, policies, folder)
-    predicted = [target.latency(a, reference).value for a in artifacts]
-    timings = target.compare(reference.path, [a.path for a in artifacts])
-    return Points(target.name, name, np.array(predicted), np.array([t.median_ms for t in timings]))
+    stack, data = _model(name)
+    target.prepare(reference, lambda: list(_samples(target, stack, data, folder)), _quietly)
+    known = target.latency(reference, reference).value
+    predicted = np.array([target.latency(artifact, reference).value for artifact in artifacts])
+    paths = [artifact.path for artifact in artifacts]
+    now, *timings = target.compare(reference.path, [reference.path, *paths])
+    measured = np.array([timing.median_ms for timing in timings])
+    return Points(target.name, name, predicted * now.median_ms / known, measured)
+
+
+def _quietly(_: str) -> None:
+    """Nothing is told: this is no search."""
+
+
+def _model(name: str) -> tuple[Stack, Any]:
+    network = NETWORKS[name]
+    data = network.data()
+    return Stack(network.model(), data), data
+
+
+def _samples(target: Any, stack: Stack, data: Any, folder: Path) -> Iterator[Artifact]:
+    """What an evaluator gives a target to prepare itself with."""
+    for number, policy in enumerate(samples(stack.structure, target.capability, SAMPLES)):
+        with suppress(UserError):
+            path = folder / f"sample-{number}{target.suffix}"
+            yield target.lower(stack.apply(policy), data, path)
 
 
 def _files(target: Any, name: str, policies: int, folder: Path) -> list[Artifact]:
-    network = NETWORKS[name]
-    data = network.data()
-    stack = Stack(network.model(), data)
-    whole = [uniform(stack.structure, precision) for precision in (FLOAT, INT8)]
+    """The network as it is, and so many policies of it of different signatures."""
+    stack, data = _model(name)
     drawn = (sampled(stack.structure, target.capability, seed) for seed in count(FIRST_SEED))
     made: dict[str, Artifact] = {}
-    for number, policy in enumerate(_chain(whole, drawn)):
+    for number, policy in enumerate(chain([Policy()], drawn)):
         if len(made) > policies:
             break
-        try:
-            compressed = stack.apply(policy)
+        with suppress(UserError):
             path = folder / f"{target.name}-{name}-{number}{target.suffix}"
-            artifact = target.lower(compressed, data, path)
-        except UserError:
-            continue
-        made.setdefault(artifact.signature, artifact)
+            artifact = target.lower(stack.apply(policy), data, path)
+            made.setdefault(artifact.signature, artifact)
     return list(made.values())
-
-
-def _chain(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
-    yield from first
-    yield from rest
 
 
 def draw(found: list[Points], path: Path) -> None:
