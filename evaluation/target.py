@@ -179,6 +179,7 @@ class Timing:
     p99_ms: float | None = None
     throughput: float | None = None  # samples a second
     peak_memory_bytes: int | None = None  # beyond the empty runtime's, with this file alone open
+    energy_mj: float | None = None  # a sample, by the machine's counters where it has any
     noisy: bool = False  # equals timed apart: the spreads were widened to cover that
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from compressors.errors import UserError
 from evaluation.cache import cache_dir
+from evaluation.costs.counters import counters
 from evaluation.measurement import LATENCY, Value
 from evaluation.measuring import quiet
 from evaluation.measuring.child import Child, child_of
@@ -33,6 +34,7 @@ from evaluation.task import Predict
 
 SEARCH = Effort(runs=2, seconds=0.15, warm_seconds=0.15, burst_least=0)  # for one latency
 TOO_WIDE = 0.1  # of the time: a latency whose spread is beyond it is provisional
+METERED_S = 2.0  # seconds of calls for an energy
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Files:
         with quiet.alone():
             timings = self._timed(reference, candidates, Effort())[1:]
         return [
-            replace(timing, peak_memory_bytes=self._peak(path))
+            replace(timing, peak_memory_bytes=self._peak(path), energy_mj=self._energy(path))
             for timing, path in zip(timings, candidates, strict=True)
         ]
 
@@ -154,6 +156,16 @@ class Files:
         whole = [path.absolute() for path in paths]
         block: Block = child.ask("time", whole, self.batch, effort, limits=limits, about=about)
         return block
+
+    def _energy(self, path: Path) -> float | None:
+        if not counters():
+            return None
+        child, about = child_of(self.opener, self.limits), f" metering '{path}'"
+        with quiet.alone():
+            found: float | None = child.ask(
+                "energy", path.absolute(), self.batch, METERED_S, limits=self.limits, about=about
+            )
+        return found
 
     def _peak(self, path: Path) -> int | None:
         """In a process of its own, for what another file left behind would be used again."""

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from compressors.errors import UserError
+from evaluation.costs.counters import joules_of
 from evaluation.measuring import wire
 from evaluation.measuring.limits import peak, reset_peak
 from evaluation.measuring.operators import Operator, Price, PricesOperators
@@ -86,13 +87,19 @@ class Served:
         with _on_one_core(self._opener):
             return take([self._runner(path).call(batch) for path in paths], effort)
 
+    def energy(self, path: Path, batch: int, seconds: float) -> float | None:
+        """Millijoules that one sample draws, by the machine's counters; None where it has none."""
+        drawn = joules_of(self._runner(path).call(batch), seconds)
+        return None if drawn is None else drawn.energy(batch).value
+
     def operators(self, path: Path, batch: int) -> tuple[Operator, ...]:
         """What the runtime makes of a file."""
         return self._pricing().operators(path, batch)
 
     def prices(self, path: Path, batch: int, keys: Sequence[str]) -> dict[str, Price]:
         """What some of a file's operators take."""
-        return self._pricing().prices(path, batch, keys)
+        with _on_one_core(self._opener):
+            return self._pricing().prices(path, batch, keys)
 
     def peak(self, path: Path, batch: int) -> int | None:
         """Bytes that this process holds at most while it opens and runs one file, beyond before."""

@@ -19,6 +19,7 @@ from compressors.structures.structure import Structure
 from evaluation.artifact_parts import parts
 from evaluation.measurement import (
     LATENCY,
+    MEASURED_ENERGY,
     P95,
     P99,
     PEAK_MEMORY,
@@ -132,6 +133,7 @@ def _speed(timing: Timing) -> list[Value]:
         P99: timing.p99_ms,
         THROUGHPUT: timing.throughput,
         PEAK_MEMORY: timing.peak_memory_bytes,
+        MEASURED_ENERGY: timing.energy_mj,
     }
     return [
         Value(LATENCY, timing.median_ms, timing.spread_ms),
