@@ -11,12 +11,23 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from evaluation.measurement import Measurement, Metric, Value
+from evaluation.measurement import (
+    MEASURED_ENERGY,
+    P95,
+    P99,
+    PEAK_MEMORY,
+    THROUGHPUT,
+    Measurement,
+    Metric,
+    Value,
+)
 from search.front.front import Front
 from search.front.front_files import Validation
+from search.front.validate import P50
 from search.study.ledger import StudyRows, TrialRow
 from search.views.figures import title, words
 
+IN_DETAIL = {P50, P95, P99, THROUGHPUT, PEAK_MEMORY, MEASURED_ENERGY}  # in the report
 MOST = 6  # columns; what is beyond these is left to front.csv
 ROOMY = 96
 
@@ -59,7 +70,8 @@ def _columns(rows: StudyRows, validation: Validation) -> Sequence[Metric]:
     """Exported figures where there are any, else the objectives."""
     found = validation.reference or next(iter(validation.members.values()), None)
     if found is not None:
-        return [value.metric for value in found.values][:MOST]
+        told = [value.metric for value in found.values if value.metric not in IN_DETAIL]
+        return told[:MOST]
     return [Metric(o.name, o.unit, o.direction) for o in rows.objectives]
 
 
@@ -91,5 +103,8 @@ def _caption(validation: Validation) -> str:
     if validation.members:
         names = {v.metric.name for found in validation.members.values() for v in found.values}
         timed = ", timed beside the uncompressed one" if "speedup" in names else ""
+        basis = validation.timing.basis if validation.timing else "measured"
+        if timed and basis != "measured":
+            timed = f"; latencies are {basis}"
         return f"Measured on the exported files{timed}. * is best.yaml."
     return "Figures of the search on the validation split; not yet exported. * is best.yaml."

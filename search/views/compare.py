@@ -23,7 +23,8 @@ from search.views.compare_data import (
     size_panels,
 )
 from search.views.figures import times, title, words
-from search.views.plot_data import Panel, quality_of, ticks
+from search.views.plot_data import Panel, quality_of
+from search.views.ticks import ticks
 from search.views.timing_words import NOISY
 
 TEMPLATE = "compare.html"

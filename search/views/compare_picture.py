@@ -15,7 +15,8 @@ from search.views.compare import overlay_ranges
 from search.views.compare_data import Compared, Curve, curves, latency_panels, names, size_panels
 from search.views.figures import times, title
 from search.views.picture import DPI, INK, PAPER, SOFT, draw, frame, legend_handles
-from search.views.plot_data import Panel, quality_of, ticks
+from search.views.plot_data import Panel, quality_of
+from search.views.ticks import ticks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

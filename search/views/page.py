@@ -12,7 +12,8 @@ from importlib.resources import files
 from typing import Any
 
 from search.views.figures import count, title, words
-from search.views.plot_data import Mark, Panel, short, ticks
+from search.views.plot_data import Mark, Panel
+from search.views.ticks import short, ticks
 
 
 def render(

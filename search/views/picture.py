@@ -18,7 +18,8 @@ from search.front.front_files import Validation
 from search.study.ledger import StudyRows
 from search.views.figures import count, title, trimmed, words
 from search.views.labels import Label, place
-from search.views.plot_data import Mark, Panel, panels, ticks
+from search.views.plot_data import Mark, Panel, panels
+from search.views.ticks import ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

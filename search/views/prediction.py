@@ -16,8 +16,8 @@ from search.front.front import Front
 from search.front.front_files import Validation
 from search.study.ledger import StudyRows
 from search.views.figures import words
-from search.views.plot_data import ticks
 from search.views.report_data import has
+from search.views.ticks import ticks
 
 NAME = "latency_ms"
 

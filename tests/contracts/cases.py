@@ -127,6 +127,7 @@ add("small", "sixteen", Quantize(16, None))
 add("small", "inputs", Quantize(None, 6))
 add("small", "bias-correction", Quantize(3, 8, bias_correction=True))
 add("small", "dynamic", Quantize(8, 8, dynamic=True))
+add("small", "signed", Quantize(8, 8, signed=True))
 add("dense", "smooth", Quantize(8, 8, smooth=0.5))
 add("attention", "smooth", Quantize(8, 8, smooth=0.5))
 for model in ("dense", "residual", "depthwise", "conv1d", "decoder", "tied", "attention"):

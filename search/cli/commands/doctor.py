@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from search.cli.commands.doctor_targets import energy, installed, targets
+from search.cli.commands import doctor_targets
 
 NEEDED = (
     *("torch", "torch-pruning", "onnx", "onnxscript", "onnxruntime", "optuna", "ray", "mlflow"),
@@ -49,8 +49,8 @@ def run(_: argparse.Namespace) -> int:
         ("processor", f"{_processor()}, {_usable()} of {os.cpu_count()} CPUs usable"),
         ("CPU features", _features()),
         ("runtimes", _runtimes()),
-        *((f"target {target}", words) for target, words in targets()),
-        ("energy counters", energy()),
+        *((f"target {target}", words) for target, words in doctor_targets.targets()),
+        ("energy counters", doctor_targets.energy()),
         ("accelerators", _accelerators()),
         ("threads", _threads()),
         ("cache", _cache()),
@@ -64,13 +64,13 @@ def run(_: argparse.Namespace) -> int:
 
 def _versions() -> Iterable[str]:
     for name in ("paredown", *NEEDED, *OPTIONAL):
-        found = installed(name)
+        found = doctor_targets.installed(name)
         if found:
             yield f"{name} {found}"
 
 
 def _missing() -> list[str]:
-    return [name for name in NEEDED if installed(name) is None]
+    return [name for name in NEEDED if doctor_targets.installed(name) is None]
 
 
 def _cpuinfo(keys: Iterable[str]) -> str:
@@ -109,14 +109,14 @@ def _features() -> str:
 
 def _runtimes() -> str:
     found = []
-    if installed("onnxruntime"):
+    if doctor_targets.installed("onnxruntime"):
         import onnxruntime  # type: ignore[import-untyped]
 
         found.append(f"ONNX Runtime ({', '.join(onnxruntime.get_available_providers())})")
     found += [
         label
         for label, name in (("OpenVINO", "openvino"), ("torchao", "torchao"))
-        if installed(name)
+        if doctor_targets.installed(name)
     ]
     return ", ".join(found) or "none"
 

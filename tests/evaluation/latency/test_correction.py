@@ -32,7 +32,7 @@ def test_latencies_are_found_where_factors_made_them(
     sums = models(seed)
     found = correction.fit(sums, [true.latency_ms(one) for one in sums])
     for one in models(seed + 1):
-        assert found.latency_ms(one) == pytest.approx(true.latency_ms(one), rel=0.06)
+        assert found.latency_ms(one) == pytest.approx(true.latency_ms(one), rel=0.12)
 
 
 def test_departures_are_told() -> None:

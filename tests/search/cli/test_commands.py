@@ -71,7 +71,7 @@ def test_verify_looks_into_the_layers_of_files(
     assert main(["export"]) == 0
     (exported,) = (here / "outputs" / "smoke" / "export").iterdir()
     assert main(["verify", "--layers"]) == 0
-    assert "All 3 files are as simulated" in capsys.readouterr().out
+    assert "files are as simulated" in capsys.readouterr().out
     shutil.copy(here / "outputs" / "smoke" / "trials" / "0.onnx", exported / "model.onnx")
     assert main(["verify", str(exported), "--layers"]) == 1
     assert "departs from its simulation; by layer: fc" in capsys.readouterr().out

@@ -14,7 +14,8 @@ from search.study.ledger import Objective, StudyRows
 from search.views import picture
 from search.views.figures import duration, margin, points, times, words
 from search.views.labels import Label, place
-from search.views.plot_data import panels, ticks
+from search.views.plot_data import panels
+from search.views.ticks import ticks
 from tests.search.views import studies
 
 ROWS = studies.study(40)
