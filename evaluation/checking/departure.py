@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Departure:
-    """Of exported numbers from simulated ones; infinite where one is no number or of another shape."""
+    """Of exported numbers from simulated ones; infinite where one is none, or shapes differ."""
 
     norm: float  # of the difference, as a share of the simulated norm
     largest: float  # difference, as a share of the largest simulated size
