@@ -24,9 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("PAREDOWN_CACHE", str(ROOT / ".pytest_cache" / "paredown"))
     os.environ.setdefault("MPLBACKEND", "Agg")
     with suppress(ValueError):  # not the main thread; a shell's background jobs ignore it
-        if (
-            signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        ):
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
