@@ -11,7 +11,8 @@ prices, nor of what a policy is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from math import sqrt
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from evaluation.latency.operator_table import OperatorTable
 from evaluation.measurement import LATENCY, Value
 from evaluation.measuring import quiet
 from evaluation.measuring.files import Files
-from evaluation.measuring.operators import Operator
+from evaluation.measuring.operators import Operator, Price
 from evaluation.measuring.remembered import Latency, LatencyCache
 from evaluation.target import Artifact
 
@@ -57,16 +58,17 @@ class Predictor:
             if self._known(reference) is None:
                 correction.write(self._path(reference), self._fit([reference, *others()]))
 
-    @property
+    @cached_property
     def table(self) -> OperatorTable:
         """The prices."""
         path = self.files.latencies.path
         return OperatorTable(path.parent.parent / "operators" / path.with_suffix(".csv").name)
 
-    @property
+    @cached_property
     def _remembered(self) -> LatencyCache:
+        """Predictions, apart from what was measured: a cache of its own."""
         known = self.files.latencies
-        return replace(known, conditions={**known.conditions, "figure": "predicted"})
+        return LatencyCache(known.folder, {**known.conditions, "figure": "predicted"})
 
     def _path(self, reference: Artifact) -> Path:
         path = self.table.path
@@ -98,16 +100,18 @@ class Predictor:
         return correction.fit(sums, [timing.median_ms for timing in timings])
 
     def _priced(self, path: Path) -> tuple[Operator, ...]:
-        """The operators of a file, each with a price where it can have one."""
+        """The operators of a file, each with a price; none is tried for one twice."""
         operators = self.files.operators(path)
         if self.table.missing(operators):
             with quiet.alone():  # whoever was alone before may have priced some meanwhile
                 missing = self.table.missing(operators)
                 if missing:
-                    self.table.put(operators, self.files.prices(path, missing))
+                    priced = self.files.prices(path, missing)
+                    alone = dict.fromkeys(missing, Price(UNPRICED_MS, UNPRICED_MS))
+                    self.table.put(operators, {**alone, **priced})
         return operators
 
     def _sums(self, operators: Sequence[Operator]) -> dict[str, float]:
         table = self.table
         prices = ((o.family, table.get(o.key)) for o in operators)
-        return by_family([(f, p.median_ms if p else UNPRICED_MS) for f, p in prices])
+        return by_family([(family, price.median_ms) for family, price in prices if price])

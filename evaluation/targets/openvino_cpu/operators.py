@@ -60,8 +60,9 @@ def prices(compile_: Compile, feed: Sequence[Any], keys: Sequence[str]) -> dict[
         paces.append(_run(compiled, feed))
         for node, operator in _executed(compiled):
             count = node.get_rt_info()["execTimeMcs"].astype(str)
-            if operator.key in wanted and count != NOT_RUN:
-                found.setdefault(operator.key, []).append(int(count) * 1e-3 + ROUNDED_MS)
+            if operator.key in wanted:
+                took = 0.0 if count == NOT_RUN else int(count) * 1e-3 + ROUNDED_MS
+                found.setdefault(operator.key, []).append(took)
     priced = {key: _price(counts) for key, counts in found.items()}
     return {**priced, YARDSTICK: _price(paces)}
 

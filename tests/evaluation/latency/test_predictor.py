@@ -14,6 +14,9 @@ from compressors.policies.policy import LayerPolicy, Policy
 from compressors.policies.steps import Quantize
 from compressors.stack import apply
 from evaluation.latency.predictor import PREPARING, Predictor
+from evaluation.measuring.files import Files
+from evaluation.measuring.operators import YARDSTICK, Price
+from evaluation.measuring.remembered import Latency
 from evaluation.target import Artifact
 from evaluation.targets.ort_cpu.target import OrtCpu
 from tests.evaluation.tiny import LAYERS, TinyTask
@@ -159,3 +162,27 @@ def test_the_spread_covers_what_the_correction_gets_wrong(
     found = own.latency(files["mixed"], files["float"])
     assert found.spread is not None
     assert found.spread >= 0.5 * found.value
+
+
+def test_an_operator_that_cannot_stand_alone_is_tried_once(
+    files: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = predictor(tmp_path)
+    asked: list[list[str]] = []
+
+    def prices(_: Files, path: Path, keys: Sequence[str]) -> dict[str, Price]:
+        asked.append(list(keys))
+        priced = dict.fromkeys(keys[1:], Price(0.01, 0.001))  # the first has none
+        return {**priced, YARDSTICK: Price(0.1, 0.001)}
+
+    monkeypatch.setattr(Files, "prices", prices)
+    operators = found._priced(files["float"].path)
+    assert found._priced(files["float"].path) == operators
+    assert len(asked) == 1
+    assert not predictor(tmp_path).table.missing(operators)  # nor by another process
+
+
+def test_predictions_are_remembered_apart_from_measurements(tmp_path: Path) -> None:
+    found = predictor(tmp_path)
+    found.files.latencies.put("signature", Latency(1.0, 0.1))
+    assert found._remembered.get("signature") is None
