@@ -19,6 +19,7 @@ from onnx import NodeProto
 from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
+from evaluation.lowering.attention import plain_attention
 from evaluation.lowering.batch import follow_batch
 from evaluation.lowering.graph import OPSET, Array, Graph, attributes
 from evaluation.lowering.operators import (
@@ -56,7 +57,7 @@ def _trace(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[onnx.ModelPr
     """The model, and whether tensors became plain numbers on the way."""
     inputs = [f"input{n}" for n in range(len(example))]
     buffer = io.BytesIO()
-    with _quiet() as said, _without_fast_path(), torch.no_grad():
+    with _quiet() as said, plain_attention(), torch.no_grad():
         torch.onnx.export(
             module,
             example,
@@ -71,17 +72,6 @@ def _trace(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[onnx.ModelPr
         )
     doubtful = any(issubclass(w.category, TracerWarning) for w in said)
     return onnx.load_from_string(buffer.getvalue()), doubtful
-
-
-@contextmanager
-def _without_fast_path() -> Iterator[None]:
-    """Attention as its layers compute it; torch's shortcut past them has no ONNX operator."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 @contextmanager

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compressors.data import Data
-from compressors.errors import UserError
-from compressors.record import CompressedModel, LayerRecord
-from evaluation.cache import make_folder, replacing
+from compressors.record import CompressedModel
+from evaluation.lowered import refuse, write
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
 from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Timing
@@ -54,13 +53,9 @@ class Executorch:
         """Write the .pte file."""
         from evaluation.targets.executorch.lower import lower
 
-        for layer in compressed.record.layers:
-            self._check(layer)
+        refuse(self, compressed)
         written, signature = lower(compressed, data, self._batch)
-        make_folder(path.parent)
-        with replacing(path) as temporary:
-            temporary.write_bytes(written)
-        return Artifact(path, path.stat().st_size, signature)
+        return write(path, written, signature)
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the file."""
@@ -73,8 +68,3 @@ class Executorch:
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
         return self._files.compare(reference, candidates)
-
-    def _check(self, layer: LayerRecord) -> None:
-        reason = self.capability.refusal(layer)
-        if reason:
-            raise UserError(f"{self.name} has no kernel for layer '{layer.name}' {reason}.")

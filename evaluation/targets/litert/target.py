@@ -14,8 +14,8 @@ from pathlib import Path
 
 from compressors.data import Data
 from compressors.errors import UserError
-from compressors.record import CompressedModel, LayerRecord
-from evaluation.cache import make_folder, replacing
+from compressors.record import CompressedModel
+from evaluation.lowered import refuse, write
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
 from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Precision, Timing
@@ -63,13 +63,9 @@ class LiteRt:
         """Write the .tflite file."""
         from evaluation.targets.litert.lower import lower
 
-        for layer in compressed.record.layers:
-            self._check(layer)
+        refuse(self, compressed)
         content, signature = lower(compressed, data)
-        make_folder(path.parent)
-        with replacing(path) as temporary:
-            temporary.write_bytes(content)
-        return Artifact(path, path.stat().st_size, signature)
+        return write(path, content, signature)
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the file."""
@@ -82,11 +78,6 @@ class LiteRt:
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
         return self._files.compare(reference, candidates)
-
-    def _check(self, layer: LayerRecord) -> None:
-        reason = self.capability.refusal(layer)
-        if reason:
-            raise UserError(f"{self.name} has no kernel for layer '{layer.name}' {reason}.")
 
 
 def _version() -> str:

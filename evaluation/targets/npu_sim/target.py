@@ -19,6 +19,7 @@ from compressors.errors import UserError
 from compressors.policies.steps import ACTIVATION_BITS, FUNCTION_BITS, WEIGHT_BITS
 from compressors.quantization.layers import LayerQuantization
 from compressors.record import CompressedModel
+from evaluation.lowered import refuse
 from evaluation.measurement import ENERGY, LATENCY, Value
 from evaluation.target import FLOAT, Artifact, Basis, Capability, Precision, Timing
 from evaluation.targets.npu_sim.design import Design
@@ -71,10 +72,7 @@ class NpuSim:
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the packed file, with the note."""
-        for layer in compressed.record.layers:
-            reason = self.capability.refusal(layer)
-            if reason:
-                raise UserError(f"{self.name} has no units for layer '{layer.name}' {reason}.")
+        refuse(self, compressed, "has no units for")
         work = work_of(compressed)
         made = self._storage.lower(compressed, data, path, note_of(work))
         speed = signature(work, with_zeros=self.design.skip_zeros)

@@ -21,6 +21,7 @@ from evaluation.artifact_parts import parts
 from evaluation.cache import make_folder
 from evaluation.latency.predictor import Others, Tell
 from evaluation.latency.source import latencies, prepare
+from evaluation.lowered import refuse
 from evaluation.lowering.graph import to_model
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
@@ -71,10 +72,7 @@ class OpenVinoCpu:
         from evaluation.targets.openvino_cpu import ir
         from evaluation.targets.openvino_cpu.lowering import lowered
 
-        for layer in compressed.record.layers:
-            reason = self.capability.refusal(layer)
-            if reason:
-                raise UserError(f"{self.name} has no kernel for layer '{layer.name}' {reason}.")
+        refuse(self, compressed)
         made = lowered(compressed, data)
         make_folder(path.parent)
         ir.write(to_model(made.graph), made.bits, path)

@@ -17,12 +17,12 @@ from torch import Tensor
 from compressors.data import Data
 from compressors.errors import UserError
 from compressors.quantization.layers import LayerQuantization
-from compressors.record import CompressedModel, LayerRecord
-from evaluation.cache import make_folder, replacing
+from compressors.record import CompressedModel
 from evaluation.checking import onnx_layers
 from evaluation.checking.told import LayerTensors
 from evaluation.latency.predictor import Others, Tell
 from evaluation.latency.source import latencies, prepare
+from evaluation.lowered import refuse, write
 from evaluation.lowering.graph import signature, to_model
 from evaluation.lowering.lower import lower
 from evaluation.measurement import Value
@@ -75,13 +75,9 @@ class OrtCpu:
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the ONNX file."""
-        for layer in compressed.record.layers:
-            self._check(layer)
+        refuse(self, compressed)
         graph = lower(compressed, data, self._forms)
-        make_folder(path.parent)
-        with replacing(path) as temporary:
-            temporary.write_bytes(to_model(graph).SerializeToString())
-        return Artifact(path, path.stat().st_size, signature(graph))
+        return write(path, to_model(graph).SerializeToString(), signature(graph))
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the file."""
@@ -104,8 +100,3 @@ class OrtCpu:
     ) -> list[LayerTensors]:
         """What the layers of a file read and write."""
         return onnx_layers.layer_tensors(onnx.load(path), args, described)
-
-    def _check(self, layer: LayerRecord) -> None:
-        reason = self.capability.refusal(layer)
-        if reason:
-            raise UserError(f"{self.name} has no kernel for layer '{layer.name}' {reason}.")

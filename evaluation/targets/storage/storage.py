@@ -14,13 +14,12 @@ from typing import Any
 from torch import Tensor
 
 from compressors.data import Data
-from compressors.errors import UserError
 from compressors.policies.steps import ACTIVATION_BITS, FUNCTION_BITS, WEIGHT_BITS
 from compressors.quantization.layers import LayerQuantization
 from compressors.record import CompressedModel
-from evaluation.cache import make_folder, replacing
 from evaluation.checking import onnx_layers
 from evaluation.checking.told import LayerTensors
+from evaluation.lowered import refuse, write
 from evaluation.lowering.graph import signature, to_model
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
@@ -77,16 +76,10 @@ class Storage:
     ) -> Artifact:
         """Write the packed file, with a note where another target builds upon this one."""
         del data
-        for layer in compressed.record.layers:
-            reason = self.capability.refusal(layer)
-            if reason:
-                raise UserError(f"{self.name} cannot store layer '{layer.name}' {reason}.")
+        refuse(self, compressed, "cannot store")
         graph, weights = unpacked(compressed)
         packed = file.write(to_model(graph), weights, note)
-        make_folder(path.parent)
-        with replacing(path) as temporary:
-            temporary.write_bytes(packed)
-        return Artifact(path, path.stat().st_size, signature(graph))
+        return write(path, packed, signature(graph))
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the unpacked model."""

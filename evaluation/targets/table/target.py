@@ -19,6 +19,7 @@ from compressors.errors import UserError
 from compressors.quantization.layers import LayerQuantization
 from compressors.record import CompressedModel
 from evaluation.costs.energy import modelled
+from evaluation.lowered import refuse
 from evaluation.measurement import ENERGY, LATENCY, Value
 from evaluation.profiling import table_file
 from evaluation.profiling.abilities import capability_of
@@ -65,10 +66,7 @@ class Table:
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the packed file, with the note."""
-        for layer in compressed.record.layers:
-            reason = self.capability.refusal(layer)
-            if reason:
-                raise UserError(f"{self.name} has no prices for layer '{layer.name}' {reason}.")
+        refuse(self, compressed, "has no prices for")
         work = work_of(compressed)
         made = self._storage.lower(compressed, data, path, note_of(work))
         return replace(made, signature=signature(work, with_zeros=False), work=work)

@@ -19,9 +19,9 @@ from compressors.errors import UserError
 from compressors.quantization.layers import LayerQuantization
 from compressors.record import CompressedModel
 from evaluation.cache import cache_dir as default_folder
-from evaluation.cache import make_folder, replacing
 from evaluation.checking import onnx_layers
 from evaluation.checking.told import LayerTensors
+from evaluation.lowered import refuse, write
 from evaluation.lowering.graph import signature, to_model
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
@@ -71,15 +71,9 @@ class TensorRT:
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the ONNX file with its pairs."""
-        for layer in compressed.record.layers:
-            reason = self.capability.refusal(layer)
-            if reason:
-                raise UserError(f"{self.name} has no kernel for layer '{layer.name}' {reason}.")
+        refuse(self, compressed)
         graph = lower(compressed, data)
-        make_folder(path.parent)
-        with replacing(path) as temporary:
-            temporary.write_bytes(to_model(graph).SerializeToString())
-        return Artifact(path, path.stat().st_size, signature(graph))
+        return write(path, to_model(graph).SerializeToString(), signature(graph))
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the file, on TensorRT or as ONNX Runtime computes it."""

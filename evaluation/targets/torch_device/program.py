@@ -26,6 +26,7 @@ from compressors.errors import UserError
 from compressors.modules import replace
 from compressors.quantization.layers import LayerQuantization, describe, strip
 from compressors.record import CompressedModel
+from evaluation.lowering.attention import plain_attention
 from evaluation.targets.torch_device import norms
 from evaluation.targets.torch_device.integers import GroupedConv2d, IntegerConv2d, IntegerLinear
 from evaluation.targets.torch_device.stored import store
@@ -40,7 +41,7 @@ def program(compressed: CompressedModel, multiple: int = 1) -> ExportedProgram:
     strip(module)
     module.float().requires_grad_(False)
     example = tuple(_two_samples(tensor.cpu()) for tensor in compressed.example)
-    with _plain_attention(), torch.no_grad():
+    with plain_attention(), torch.no_grad():
         called = _called(module, example)
         for name, facts in described.items():
             _lower(module, name, facts, multiple, called=name in called)
@@ -146,17 +147,6 @@ def _export(module: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
             "take no other; valid: a model whose forward takes any batch size."
         )
     return exported
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Attention as its layers compute it: torch's shortcut would pass integer layers by."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 @contextmanager

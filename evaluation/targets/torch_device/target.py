@@ -22,8 +22,9 @@ import torch
 
 from compressors.data import Data
 from compressors.errors import UserError
-from compressors.record import CompressedModel, LayerKind, LayerRecord
+from compressors.record import CompressedModel, LayerKind
 from evaluation import cache
+from evaluation.lowered import refuse, write
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
 from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Formats, Precision, Timing
@@ -88,13 +89,9 @@ class TorchCpu:
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the .pt2 file."""
         del data
-        for layer in compressed.record.layers:
-            self._check(layer)
+        refuse(self, compressed)
         exported = program(compressed, self.multiple)
-        cache.make_folder(path.parent)
-        with cache.replacing(path) as temporary:
-            temporary.write_bytes(to_bytes(exported))
-        return Artifact(path, path.stat().st_size, signature(exported))
+        return write(path, to_bytes(exported), signature(exported))
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the file."""
@@ -107,11 +104,6 @@ class TorchCpu:
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
         return self._files.compare(reference, candidates)
-
-    def _check(self, layer: LayerRecord) -> None:
-        reason = self.capability.refusal(layer)
-        if reason:
-            raise UserError(f"{self.name} has no kernel for layer '{layer.name}' {reason}.")
 
     def _check_device(self, *, compile: bool) -> None:
         if compile and not probe.has_compiler():
