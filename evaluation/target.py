@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from compressors.data import Data
 from compressors.errors import choices
@@ -15,6 +15,9 @@ from compressors.record import CompressedModel, LayerKind, LayerRecord
 from evaluation.measurement import Value
 from evaluation.task import Predict
 from evaluation.work import Work
+
+if TYPE_CHECKING:
+    from evaluation.measuring.files import Files
 
 FLOAT_BITS = 32
 DEFAULT_FUNCTION = "symmetric"  # of a quantised layer whose record names none
@@ -230,6 +233,16 @@ class MayLackTiming(Protocol):
 def why_untimed(target: object) -> str | None:
     """Why a target cannot time files here; None: it can."""
     return target.untimed if isinstance(target, MayLackTiming) else None
+
+
+@runtime_checkable
+class RunsFiles(Protocol):
+    """A target whose files a runtime opens in a process of its own; profiles time them briefly."""
+
+    @property
+    def files(self) -> Files:
+        """How they are run and timed, and the conditions on which their times depend."""
+        ...
 
 
 @runtime_checkable

@@ -22,7 +22,7 @@ from evaluation.costs.counters import counters
 from evaluation.measurement import LATENCY, Value
 from evaluation.measuring import quiet
 from evaluation.measuring.child import Child, child_of
-from evaluation.measuring.limits import Limits
+from evaluation.measuring.limits import TIMEOUT_S, Limits
 from evaluation.measuring.opened import Opened
 from evaluation.measuring.operators import Operator, Price
 from evaluation.measuring.remembered import Latency, LatencyCache, processor
@@ -56,7 +56,7 @@ class Files:
         batch: int,
         cache: str | None,
         knobs: Mapping[str, str | int] | None = None,
-        timeout_s: float = 120,
+        timeout_s: float = TIMEOUT_S,
         memory_mb: int | None = None,
     ) -> Files:
         """The files of a target; times are remembered for its runtime's version and its knobs.

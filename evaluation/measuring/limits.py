@@ -14,6 +14,7 @@ from pathlib import Path
 from compressors.errors import UserError
 
 MEGABYTE = 1 << 20
+TIMEOUT_S = 120.0
 
 
 class MeasurementError(UserError):
@@ -24,7 +25,7 @@ class MeasurementError(UserError):
 class Limits:
     """Of one request: to open a file, to answer a batch, to be timed once."""
 
-    seconds: float = 120.0
+    seconds: float = TIMEOUT_S
     memory_mb: int | None = None  # None: half of this machine's
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
 """The device at hand: how a target's files are timed and metered on it, and what it is.
 
-A target that keeps its files as `Files` has them timed for a short while; any other is asked to
+A target that runs its files as `RunsFiles` has them timed for a short while; any other is asked to
 compare them. Times are stated at the pace that the device had at first: one file is in every run.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
@@ -17,7 +16,7 @@ from evaluation.costs.counters import Counter, counters, joules_of
 from evaluation.measuring import quiet
 from evaluation.measuring.files import Files
 from evaluation.measuring.remembered import processor
-from evaluation.target import Artifact, PricesEnergy, Target, Timing
+from evaluation.target import Artifact, PricesEnergy, RunsFiles, Target, Timing
 
 SECONDS = 1.0  # of the loop that is metered
 
@@ -29,9 +28,9 @@ class Device:
     target: Target
     counters: Sequence[Counter] = field(default_factory=counters)
 
-    @cached_property
+    @property
     def _files(self) -> Files | None:
-        return next((v for v in vars(self.target).values() if isinstance(v, Files)), None)
+        return self.target.files if isinstance(self.target, RunsFiles) else None
 
     def facts(self) -> dict[str, str]:
         """What prices depend on, apart from the layer."""

@@ -12,6 +12,10 @@ from search.space.space import Space
 from search.study.ledger import Objective
 
 MOST = 8  # differences shown
+FREE = {  # arguments that change no trial's figures, by the node in which they lie
+    "task": ("cache_dir",),
+    "target": ("cache_dir", "timeout_s", "memory_mb"),
+}
 
 
 def identity(
@@ -37,7 +41,7 @@ def identity(
 
 def require_same(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to continue a study whose identity differs, printing where."""
-    changes = list(differences(before, now))
+    changes = list(differences(_bound(before), _bound(now)))
     if not changes:
         return
     more = f"; and {len(changes) - MOST} more" if len(changes) > MOST else ""
@@ -45,6 +49,14 @@ def require_same(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -
         f"The study '{name}' was started with other settings, so its trials would not compare: "
         f"{'; '.join(changes[:MOST])}{more}. Set them back, or set study.name to start another."
     )
+
+
+def _bound(made: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity without what may differ between runs."""
+    return {
+        part: {k: v for k, v in value.items() if k not in FREE[part]} if part in FREE else value
+        for part, value in made.items()
+    }
 
 
 def differences(before: Any, now: Any, where: str = "") -> Iterator[str]:

@@ -15,6 +15,9 @@ from compressors.policies.steps import Quantize
 from compressors.record import CompressedModel
 from compressors.stack import apply
 from evaluation.artifact_parts import parts
+from evaluation.measuring import opened
+from evaluation.measuring.limits import Limits
+from evaluation.measuring.runner import Opener
 from evaluation.target import FLOAT, INT8, Artifact, Precision, Target
 from evaluation.targets.executorch.target import Executorch
 from evaluation.targets.litert.target import LiteRt
@@ -215,7 +218,25 @@ def test_a_file_that_is_none_is_the_users_to_mend(target: Target, tmp_path: Path
         target.load(tmp_path / f"broken{target.suffix}")
 
 
-@pytest.mark.parametrize("wrong", [{"threads": 0}, {"batch": -1}, {"threads": 1.5}])
-def test_impossible_arguments_are_refused(target: Target, wrong: dict[str, int]) -> None:
+def test_limits_reach_the_process_that_opens_files(
+    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asked(Exception):
+        pass
+
+    def child_of(opener: Opener, limits: Limits) -> None:
+        raise Asked(limits)
+
+    monkeypatch.setattr(opened, "child_of", child_of)
+    with pytest.raises(Asked) as asked:
+        type(target)(timeout_s=7, memory_mb=300).load(tmp_path / "file")  # type: ignore[call-arg]
+    assert asked.value.args == (Limits(7, 300),)
+
+
+WRONG = ({"threads": 0}, {"batch": -1}, {"threads": 1.5}, {"timeout_s": 0}, {"memory_mb": -1})
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_impossible_arguments_are_refused(target: Target, wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         type(target)(**wrong)

@@ -200,6 +200,14 @@ def test_differences_are_told_in_words() -> None:
         require_same("study", {}, {f"k{i}": i for i in range(9)})
 
 
+def test_where_and_how_long_files_are_run_is_not_what_a_study_is() -> None:
+    before = {"task": {"n": 1}, "target": {"threads": 1, "cache_dir": "a", "timeout_s": 9}}
+    now = {"task": {"n": 1, "cache_dir": "b"}, "target": {"threads": 1, "memory_mb": 500}}
+    require_same("study", before, now)
+    with pytest.raises(UserError, match=r"target\.threads changed from 1 to 2"):
+        require_same("study", before, {**now, "target": {"threads": 2}})
+
+
 def test_objectives_and_constraints_by_name() -> None:
     accuracy = Metric("accuracy", "fraction", "maximize")
     found = objectives_of(("quality", "latency_ms"), accuracy)

@@ -15,6 +15,7 @@ from compressors.record import CompressedModel
 from evaluation.lowered import refuse, write
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
+from evaluation.measuring.limits import TIMEOUT_S
 from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Timing
 from evaluation.targets.executorch.session import ExecutorchOpener, runtime_version
 from evaluation.task import Predict
@@ -38,15 +39,25 @@ class Executorch:
         channel_multiple=8,
     )
 
-    def __init__(self, threads: int = 1, batch: int = 1, cache_dir: str | None = None) -> None:
+    def __init__(
+        self,
+        threads: int = 1,
+        batch: int = 1,
+        cache_dir: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        memory_mb: int | None = None,
+    ) -> None:
         self._batch = batch
-        self._files = Files.of(
+        self.files = Files.of(
             self.name,
             ExecutorchOpener(threads),
             runtime=runtime_version(),
             threads=threads,
             batch=batch,
             cache=cache_dir,
+            timeout_s=timeout_s,
+            memory_mb=memory_mb,
         )
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
@@ -59,12 +70,12 @@ class Executorch:
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the file."""
-        return self._files.load(path)
+        return self.files.load(path)
 
     def latency(self, artifact: Artifact, reference: Artifact) -> Value:
         """Measured alone beside the reference, once a signature, then remembered."""
-        return self._files.latency(artifact, reference)
+        return self.files.latency(artifact, reference)
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
-        return self._files.compare(reference, candidates)
+        return self.files.compare(reference, candidates)

@@ -18,6 +18,7 @@ from compressors.record import CompressedModel
 from evaluation.lowered import refuse, write
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
+from evaluation.measuring.limits import TIMEOUT_S
 from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Precision, Timing
 from evaluation.task import Predict
 
@@ -46,17 +47,27 @@ class LiteRt:
         dynamic=True,
     )
 
-    def __init__(self, threads: int = 1, batch: int = 1, cache_dir: str | None = None) -> None:
+    def __init__(
+        self,
+        threads: int = 1,
+        batch: int = 1,
+        cache_dir: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        memory_mb: int | None = None,
+    ) -> None:
         version = _version()
         from evaluation.targets.litert.opener import LiteRtOpener
 
-        self._files = Files.of(
+        self.files = Files.of(
             self.name,
             LiteRtOpener(threads),
             runtime=version,
             threads=threads,
             batch=batch,
             cache=cache_dir,
+            timeout_s=timeout_s,
+            memory_mb=memory_mb,
         )
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
@@ -69,15 +80,15 @@ class LiteRt:
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the file."""
-        return self._files.load(path)
+        return self.files.load(path)
 
     def latency(self, artifact: Artifact, reference: Artifact) -> Value:
         """Measured alone beside the reference, once a signature, then remembered."""
-        return self._files.latency(artifact, reference)
+        return self.files.latency(artifact, reference)
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
-        return self._files.compare(reference, candidates)
+        return self.files.compare(reference, candidates)
 
 
 def _version() -> str:

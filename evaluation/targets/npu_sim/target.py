@@ -21,6 +21,7 @@ from compressors.quantization.layers import LayerQuantization
 from compressors.record import CompressedModel
 from evaluation.lowered import refuse
 from evaluation.measurement import ENERGY, LATENCY, Value
+from evaluation.measuring.limits import TIMEOUT_S
 from evaluation.target import FLOAT, Artifact, Basis, Capability, Precision, Timing
 from evaluation.targets.npu_sim.design import Design
 from evaluation.targets.npu_sim.note import note_of, signature, work_in
@@ -64,8 +65,11 @@ class NpuSim:
         batch: int = 1,
         cache_dir: str | None = None,
         design: Design | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        memory_mb: int | None = None,
     ) -> None:
-        self._storage = Storage(threads, batch, cache_dir)
+        self._storage = Storage(threads, batch, cache_dir, timeout_s=timeout_s, memory_mb=memory_mb)
         self.design = design or Design()
         self.batch = batch
         self.capability = replace(type(self).capability, skips_zeros=self.design.skip_zeros)

@@ -25,6 +25,7 @@ from evaluation.lowered import refuse
 from evaluation.lowering.graph import to_model
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
+from evaluation.measuring.limits import TIMEOUT_S
 from evaluation.target import Artifact, Basis, Capability, Timing
 from evaluation.targets.openvino_cpu.abilities import TABLE, table
 from evaluation.task import Predict
@@ -48,6 +49,8 @@ class OpenVinoCpu:
         *,
         latency: str = "predicted",
         storage_only: bool = False,
+        timeout_s: float = TIMEOUT_S,
+        memory_mb: int | None = None,
     ) -> None:
         installed = _version()
         if not isinstance(storage_only, bool):
@@ -56,16 +59,18 @@ class OpenVinoCpu:
         from evaluation.targets.openvino_cpu.session import OpenVinoOpener
 
         _check_hint(precision_hint)
-        self._files = Files.of(
+        self.files = Files.of(
             self.name,
             OpenVinoOpener(threads, precision_hint),
             runtime=installed,
             threads=threads,
             batch=batch,
             cache=cache_dir,
+            timeout_s=timeout_s,
+            memory_mb=memory_mb,
             knobs={"precision_hint": precision_hint},
         )
-        self._latencies = latencies(self._files, latency)
+        self._latencies = latencies(self.files, latency)
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the .xml, and the .bin beside it."""
@@ -81,7 +86,7 @@ class OpenVinoCpu:
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the file."""
-        return self._files.load(path)
+        return self.files.load(path)
 
     def prepare(self, reference: Artifact, others: Others, tell: Tell) -> None:
         """Measure what predictions of a model need, if that is still to be done."""
@@ -93,7 +98,7 @@ class OpenVinoCpu:
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
-        return self._files.compare(reference, candidates)
+        return self.files.compare(reference, candidates)
 
 
 def _version() -> str:

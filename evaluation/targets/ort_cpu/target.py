@@ -27,6 +27,7 @@ from evaluation.lowering.graph import signature, to_model
 from evaluation.lowering.lower import lower
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
+from evaluation.measuring.limits import TIMEOUT_S
 from evaluation.target import Artifact, Basis, Timing
 from evaluation.targets.ort_cpu.kernels import TABLE, table
 from evaluation.targets.ort_cpu.rewriting import Forms
@@ -55,6 +56,8 @@ class OrtCpu:
         latency: str = "predicted",
         storage_only: bool = False,
         round_inputs: bool = False,
+        timeout_s: float = TIMEOUT_S,
+        memory_mb: int | None = None,
     ) -> None:
         for rule, value in (("storage_only", storage_only), ("round_inputs", round_inputs)):
             if not isinstance(value, bool):
@@ -63,15 +66,17 @@ class OrtCpu:
         self._forms = Forms(round_inputs)
         if round_inputs:
             self.tolerance, self.layer_tolerance = ROUNDED, ROUNDED
-        self._files = Files.of(
+        self.files = Files.of(
             self.name,
             OrtOpener(threads),
             runtime=VERSION,
             threads=threads,
             batch=batch,
             cache=cache_dir,
+            timeout_s=timeout_s,
+            memory_mb=memory_mb,
         )
-        self._latencies = latencies(self._files, latency)
+        self._latencies = latencies(self.files, latency)
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the ONNX file."""
@@ -81,7 +86,7 @@ class OrtCpu:
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the file."""
-        return self._files.load(path)
+        return self.files.load(path)
 
     def prepare(self, reference: Artifact, others: Others, tell: Tell) -> None:
         """Measure what predictions of a model need, if that is still to be done."""
@@ -93,7 +98,7 @@ class OrtCpu:
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
-        return self._files.compare(reference, candidates)
+        return self.files.compare(reference, candidates)
 
     def layer_tensors(
         self, path: Path, args: tuple[Tensor, ...], described: Mapping[str, LayerQuantization]

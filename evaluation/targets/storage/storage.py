@@ -23,6 +23,7 @@ from evaluation.lowered import refuse, write
 from evaluation.lowering.graph import signature, to_model
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
+from evaluation.measuring.limits import TIMEOUT_S
 from evaluation.target import Artifact, Basis, Capability, Precision, Timing
 from evaluation.targets.ort_cpu.session import VERSION
 from evaluation.targets.storage import file
@@ -61,14 +62,24 @@ class Storage:
         integer_activations=False,
     )
 
-    def __init__(self, threads: int = 1, batch: int = 1, cache_dir: str | None = None) -> None:
-        self._files = Files.of(
+    def __init__(
+        self,
+        threads: int = 1,
+        batch: int = 1,
+        cache_dir: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        memory_mb: int | None = None,
+    ) -> None:
+        self.files = Files.of(
             self.name,
             StorageOpener(threads),
             runtime=VERSION,
             threads=threads,
             batch=batch,
             cache=cache_dir,
+            timeout_s=timeout_s,
+            memory_mb=memory_mb,
         )
 
     def lower(
@@ -83,15 +94,15 @@ class Storage:
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the unpacked model."""
-        return self._files.load(path)
+        return self.files.load(path)
 
     def latency(self, artifact: Artifact, reference: Artifact) -> Value:
         """That of the unpacked float model, measured alone, once a signature."""
-        return self._files.latency(artifact, reference)
+        return self.files.latency(artifact, reference)
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
-        return self._files.compare(reference, candidates)
+        return self.files.compare(reference, candidates)
 
     def layer_tensors(
         self, path: Path, args: tuple[Tensor, ...], described: Mapping[str, LayerQuantization]

@@ -21,6 +21,7 @@ from compressors.record import CompressedModel
 from evaluation.costs.energy import modelled
 from evaluation.lowered import refuse
 from evaluation.measurement import ENERGY, LATENCY, Value
+from evaluation.measuring.limits import TIMEOUT_S
 from evaluation.profiling import table_file
 from evaluation.profiling.abilities import capability_of
 from evaluation.profiling.table_file import LatencyTable
@@ -47,10 +48,19 @@ class Table:
         threads: int = 1,
         batch: int | None = None,  # None: the table's own
         cache_dir: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        memory_mb: int | None = None,
     ) -> None:
         path = Path(file).expanduser()
         self._table = _finished(path)
-        self._storage = Storage(threads, 1 if batch is None else batch, cache_dir)
+        self._storage = Storage(
+            threads,
+            1 if batch is None else batch,
+            cache_dir,
+            timeout_s=timeout_s,
+            memory_mb=memory_mb,
+        )
         self.batch = _batch(self._table, path)
         if batch not in (None, self.batch):
             raise UserError(

@@ -25,6 +25,7 @@ from evaluation.lowered import refuse, write
 from evaluation.lowering.graph import signature, to_model
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
+from evaluation.measuring.limits import TIMEOUT_S
 from evaluation.measuring.runner import Opener
 from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Timing
 from evaluation.targets.ort_cpu.session import VERSION
@@ -55,18 +56,28 @@ class TensorRT:
         patterns=("2:4",),
     )
 
-    def __init__(self, threads: int = 1, batch: int = 1, cache_dir: str | None = None) -> None:
+    def __init__(
+        self,
+        threads: int = 1,
+        batch: int = 1,
+        cache_dir: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        memory_mb: int | None = None,
+    ) -> None:
         found = _version()
         folder = str(default_folder(cache_dir) / "engines")
         opener: Opener = EngineOpener(folder, batch) if found else ArithmeticOpener(threads)
         self.untimed = None if found else "no TensorRT is installed here"
-        self._files = Files.of(
+        self.files = Files.of(
             self.name,
             opener,
             runtime=found or f"onnxruntime {VERSION}",
             threads=threads,
             batch=batch,
             cache=cache_dir,
+            timeout_s=timeout_s,
+            memory_mb=memory_mb,
         )
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
@@ -77,17 +88,17 @@ class TensorRT:
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the file, on TensorRT or as ONNX Runtime computes it."""
-        return self._files.load(path)
+        return self.files.load(path)
 
     def latency(self, artifact: Artifact, reference: Artifact) -> Value:
         """Measured alone beside the reference, once a signature, then remembered."""
         self._needs_timing()
-        return self._files.latency(artifact, reference)
+        return self.files.latency(artifact, reference)
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
         self._needs_timing()
-        return self._files.compare(reference, candidates)
+        return self.files.compare(reference, candidates)
 
     def layer_tensors(
         self, path: Path, args: tuple[Tensor, ...], described: Mapping[str, LayerQuantization]

@@ -27,6 +27,7 @@ from evaluation import cache
 from evaluation.lowered import refuse, write
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
+from evaluation.measuring.limits import TIMEOUT_S
 from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Formats, Precision, Timing
 from evaluation.targets.torch_device import probe
 from evaluation.targets.torch_device.opener import VERSION, TorchOpener
@@ -69,6 +70,8 @@ class TorchCpu:
         *,
         compile: bool = False,
         storage_only: bool = False,
+        timeout_s: float = TIMEOUT_S,
+        memory_mb: int | None = None,
     ) -> None:
         for rule, value in (("compile", compile), ("storage_only", storage_only)):
             if not isinstance(value, bool):
@@ -76,13 +79,15 @@ class TorchCpu:
         self._check_device(compile=compile)
         self.capability = replace(_able(self.device), storage_only=storage_only)
         kept = str(cache.cache_dir(cache_dir) / "inductor")
-        self._files = Files.of(
+        self.files = Files.of(
             self.name,
             TorchOpener(self.device, threads, compile, kept),
             runtime=VERSION,
             threads=threads,
             batch=batch,
             cache=cache_dir,
+            timeout_s=timeout_s,
+            memory_mb=memory_mb,
             knobs={"compile": int(compile), "device": self._device_name()},
         )
 
@@ -95,15 +100,15 @@ class TorchCpu:
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the file."""
-        return self._files.load(path)
+        return self.files.load(path)
 
     def latency(self, artifact: Artifact, reference: Artifact) -> Value:
         """Measured alone beside the reference, once a signature, then remembered."""
-        return self._files.latency(artifact, reference)
+        return self.files.latency(artifact, reference)
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
-        return self._files.compare(reference, candidates)
+        return self.files.compare(reference, candidates)
 
     def _check_device(self, *, compile: bool) -> None:
         if compile and not probe.has_compiler():

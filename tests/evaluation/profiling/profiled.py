@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +34,13 @@ class ProfiledTable(Table):
     """The target that looks up in that file, made as the built-in ones are."""
 
     def __init__(
-        self, threads: int = 1, batch: int | None = None, cache_dir: str | None = None
+        self,
+        threads: int = 1,
+        batch: int | None = None,
+        cache_dir: str | None = None,
+        **limits: Any,
     ) -> None:
-        super().__init__(str(FILE), threads, batch, cache_dir)
+        super().__init__(str(FILE), threads, batch, cache_dir, **limits)
 
 
 class TwoLayers:

@@ -121,7 +121,7 @@ def test_a_real_runtime_is_profiled_by_its_own_clock(
     monkeypatch.setattr(files, "SEARCH", hasty)
     path, target = tmp_path / "t.csv", OrtCpu(cache_dir=str(tmp_path / "cache"))
     found = Profile(target, TwoLayers(), path, SMALL).run().table
-    assert found.facts["runtime"] == target._files.latencies.conditions["runtime"]
+    assert found.facts["runtime"] == target.files.latencies.conditions["runtime"]
     layers = found.of(*KINDS)
     assert {(row.op, row.precision) for row in layers} == {
         (kind, precision) for kind in ("conv2d", "linear") for precision in ("float", "w8a8")

@@ -27,6 +27,10 @@ from evaluation.targets.tensorrt.target import TensorRT
 from search.front.validate import exported, timed
 from search.study.objectives import check_timing
 from tests.compressors.architectures import build, data_for
+from tests.contracts.test_targets import (  # noqa: F401  # promises that need no timing
+    test_impossible_arguments_are_refused,
+    test_limits_reach_the_process_that_opens_files,
+)
 from tests.evaluation.tiny import TinyTask
 
 SIGNED = Quantize(8, 8, signed=True)
