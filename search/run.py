@@ -91,19 +91,21 @@ def assemble(settings: Settings, evaluator: Evaluator, space: Space, how: How) -
     from evaluation.target import why_untimed
     from search.driver.driver import Search
     from search.driver.trial_job import WorkerSpec
-    from search.study.objectives import check_constraints, check_timing, objectives_of
+    from search.study.objectives import check_constraints, check_point, check_timing, objectives_of
 
     quality, target = evaluator.task.metric, evaluator.target
     asked = (*settings.objectives, *settings.constraints.given())
     check_timing(asked, target.name, why_untimed(target))
     check_constraints(settings.constraints.given(), quality)
+    objectives = objectives_of(settings.objectives, quality)
+    check_point(settings.reference_point, objectives)
     threads = settings.target.get("threads", 1)
     return Search(
         name=settings.study.name,
         folder=settings.folder,
         storage=settings.storage_url,
         space=space,
-        objectives=objectives_of(settings.objectives, quality),
+        objectives=objectives,
         quality=quality,
         sampler=how.sampler,
         engine=how.engine,
@@ -119,6 +121,7 @@ def assemble(settings: Settings, evaluator: Evaluator, space: Space, how: How) -
         hours=settings.budget.hours,
         constraints=settings.constraints.given(),
         seed=settings.seed,
+        reference_point=settings.reference_point,
     )
 
 

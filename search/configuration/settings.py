@@ -96,6 +96,7 @@ class Settings:
     seed: int = 0
     budget: Budget = field(default_factory=Budget)
     constraints: Constraints = field(default_factory=Constraints)
+    reference_point: tuple[float, ...] | None = None  # quality absolute, costs as shares
     tracking: Tracking = field(default_factory=Tracking)
     modules: tuple[str, ...] = ()  # folders that the user's own classes are looked for in
     words: tuple[str, ...] = ()  # what followed `paredown search`, to give the same study again

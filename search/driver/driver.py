@@ -25,7 +25,7 @@ from search.space.space import Space
 from search.study.identity import identity
 from search.study.ledger import Listener, Objective, StudyRows
 from search.study.lock import sole_driver
-from search.study.objectives import check_constraints
+from search.study.objectives import check_constraints, check_point
 from search.study.study import Study
 
 
@@ -46,12 +46,14 @@ class Search:
     hours: float | None = None
     constraints: Mapping[str, float] | None = None
     seed: int = 0
+    reference_point: tuple[float, ...] | None = None  # see ledger.POINT
 
 
 def run_search(search: Search, listeners: Sequence[Listener] = ()) -> StudyRows:
     """Search up to the total, then give every row; a KeyboardInterrupt leaves all in order."""
     constraints = dict(search.constraints or {})
     check_constraints(constraints, search.quality)
+    check_point(search.reference_point, search.objectives)
     with ExitStack() as held:
         held.enter_context(sole_driver(search.folder, search.storage, search.name))
         held.enter_context(_terminate_as_interrupt())
@@ -85,6 +87,7 @@ def _open(search: Search, constraints: Mapping[str, float]) -> Study:
         search.quality,
     )
     study = Study.open(search.storage, search.name, made)
+    study.set_point(search.reference_point)
     study.use(search.sampler.build(run_seed(search.seed, study.asked())))
     known = {trial.user_attrs.get("baseline") for trial in study.trials()}
     room = search.trials - len(study.trials())

@@ -35,6 +35,11 @@ def export(
     rows: StudyRows, folder: Path, trial: int | None, evaluator: Callable[[], Evaluates]
 ) -> Path:
     """Write export/<trial>/ in the study's folder; without a trial, the front's best."""
+    if rows.simulated is not None:
+        raise UserError(
+            f"{rows.name} is a simulation ({rows.simulated}), so there is no measured model to "
+            "export; build a policy's with paredown apply."
+        )
     front = find(rows)
     row = _chosen(rows, front, trial)
     if row.measurement is None or row.policy is None:

@@ -57,8 +57,8 @@ def _validated(
     remeasure: bool,
     console: Console,
 ) -> Validation:
-    if not front.members:
-        return Validation()
+    if not front.members or rows.simulated is not None:
+        return Validation()  # a simulation has no files to measure
     what = f"Measuring {count(len(front.members), 'exported file')}"
     with console.status(f"{what} …") as status:
         return validate(
@@ -102,7 +102,7 @@ def _tell(
         f"Everything lies in {where}/",
         "  report.html  front.png  front.json  front.csv",
         "  policies/    a policy for each member, and best.yaml",
-        "  trials/      the members' deployable files",
+        *([] if rows.simulated else ["  trials/      the members' deployable files"]),
         "",
         "Next:",
     ]

@@ -1,9 +1,9 @@
 """The Pareto front of a study: its members, its hypervolume, its knee.
 
 Works on rows alone. Dominance and hypervolume are Optuna's own; maximised objectives are negated
-on the way there. The reference point is a little worse than the uncompressed model: ten points
-more loss for a quality that is a fraction, a tenth more for everything else. What lies beyond it
-in any objective adds nothing to the hypervolume.
+on the way there. Where the study states no reference point it is a little worse than the
+uncompressed model: ten points more loss for a quality that is a fraction, a tenth more for
+everything else. What lies beyond it in any objective adds nothing to the hypervolume.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evaluation.measurement import COSTS
 from search.study.ledger import Objective, StudyRows, TrialRow
 
 POINTS = 0.1  # how much worse a quality that is a fraction may be
 MARGIN = 0.1  # the same for every other objective, as a share of the uncompressed value
+_COSTS = {metric.name for metric in COSTS}
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Front:
     """
 
     members: tuple[TrialRow, ...]
-    reference_point: tuple[float, ...] | None
-    hypervolume: float | None
+    reference_point: tuple[float, ...] | None  # in the objectives' units
+    hypervolume: float | None  # in the objectives' units; the share where a point is stated
     share: float | None  # of the box between zero and the reference point, where it has one
     knee: TrialRow | None
 
@@ -42,11 +44,12 @@ def find(rows: StudyRows) -> Front:
     members = non_dominated(rows.complete(), rows.objectives)
     point = reference_point(rows)
     volume = hypervolume(members, rows.objectives, point)
+    share = _share(volume, rows.objectives, point)
     return Front(
         members=tuple(members),
         reference_point=point,
-        hypervolume=volume,
-        share=_share(volume, rows.objectives, point),
+        hypervolume=volume if rows.point is None else share,
+        share=share,
         knee=knee(members, rows.objectives, point),
     )
 
@@ -82,10 +85,16 @@ def dominates(a: TrialRow, b: TrialRow, objectives: Sequence[Objective]) -> bool
 
 
 def reference_point(rows: StudyRows) -> tuple[float, ...] | None:
-    """The point that hypervolumes are measured from, once the uncompressed model is measured."""
+    """The point that hypervolumes are measured from, once the uncompressed model is measured.
+
+    It is in the objectives' units: a stated share of the uncompressed model's size becomes bytes.
+    """
     if rows.reference is None:
         return None
-    values = (rows.reference[objective.name].value for objective in rows.objectives)
+    values = [rows.reference[objective.name].value for objective in rows.objectives]
+    if rows.point is not None:
+        stated = zip(rows.objectives, rows.point, values, strict=True)
+        return tuple(p * v if o.name in _COSTS else p for o, p, v in stated)
     return tuple(_worse(o, v) for o, v in zip(rows.objectives, values, strict=True))
 
 

@@ -61,19 +61,36 @@ def to_json(rows: StudyRows, front: Front, validation: Validation) -> dict[str, 
         "study_uid": rows.uid,
         "task": rows.task,
         "target": rows.target,
+        "simulated": rows.simulated,
         "objectives": [asdict(objective) for objective in rows.objectives],
         "metrics": _metrics(rows, validation),
         "trials": counts(rows),
         "cost": {
-            "seconds": round(sum(row.seconds for row in rows.trials), 3),
-            "evaluations": round(sum(row.evaluations for row in rows.trials), 3),
+            "seconds": round(sum(row.seconds for row in (*rows.trials, *rows.probes)), 3),
+            "evaluations": round(sum(row.evaluations for row in (*rows.trials, *rows.probes)), 3),
         },
         "timing": timekeeping.to_json(validation.timing),
         "reference": {**values_json(rows.reference), "exported": values_json(validation.reference)},
-        "hypervolume": front.hypervolume,
-        "reference_point": list(front.reference_point) if front.reference_point else None,
+        **_volume(rows, front),
         "best": front.knee.number if front.knee else None,
         "members": [_member(row, validation) for row in front.members],
+    }
+
+
+def _volume(rows: StudyRows, front: Front) -> dict[str, Any]:
+    """The hypervolume with what it is measured in and from.
+
+    A stated reference point has quality as it is and costs as shares of the uncompressed model's;
+    the hypervolume is then of such values too, divided by the box from zero to the point.
+    """
+    stated = rows.point is not None
+    point = rows.point or front.reference_point
+    return {
+        "hypervolume": front.hypervolume,
+        "hypervolume_unit": "reference box" if stated else "objectives",
+        "hypervolume_share": front.share,
+        "reference_point": list(point) if point else None,
+        "reference_point_unit": "relative" if stated else "objectives",
     }
 
 

@@ -39,7 +39,7 @@ def front_table(rows: StudyRows, front: Front, validation: Validation, width: in
     """
     table = Table(
         title=f"Front of {rows.name}: {len(front.members)} members",
-        caption=_caption(validation),
+        caption=_caption(rows, validation),
         title_justify="left",
         caption_justify="left",
         title_style="bold",
@@ -99,7 +99,9 @@ def _what(row: TrialRow) -> str:
     return kind if row.feasible else f"{kind}, breaks a constraint"
 
 
-def _caption(validation: Validation) -> str:
+def _caption(rows: StudyRows, validation: Validation) -> str:
+    if rows.simulated is not None:
+        return f"A simulation: {rows.simulated}. No model was evaluated. * is best.yaml."
     if validation.members:
         names = {v.metric.name for found in validation.members.values() for v in found.values}
         timed = ", timed beside the uncompressed one" if "speedup" in names else ""

@@ -33,6 +33,7 @@ SAME_AS = "same_as"  # number of the earlier trial of the same policy, whose res
 IDENTITY = "identity"  # what may not change between resumes: space, objectives, constraints, task…
 UID = "uid"  # tells the study from every other of its name, made when it is
 REFERENCE = "reference"  # Measurement.to_json() of the uncompressed model
+POINT = "reference_point"  # quality absolute, costs as shares of the uncompressed model's
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class StudyRows:
     reference: Measurement | None
     trials: tuple[TrialRow, ...]
     uid: str = ""  # studies made before there were uids have none
+    point: tuple[float, ...] | None = None  # the stated reference point, see POINT
+    simulated: str | None = None  # where its results come from, if not from evaluations
 
     def complete(self) -> list[TrialRow]:
         """The trials that have values."""

@@ -37,6 +37,25 @@ def check_timing(asked: Iterable[str], target: str, untimed: str | None) -> None
         )
 
 
+def check_point(point: Sequence[float] | None, objectives: Sequence[Objective]) -> None:
+    """Refuse a reference point that does not fit the objectives, or that bounds no box."""
+    if point is None:
+        return
+    names = [objective.name for objective in objectives]
+    if len(point) != len(names) or not all(math.isfinite(p) and p > 0 for p in point):
+        raise UserError(
+            f"reference_point cannot be {list(point)}; valid: a number above 0 for each of "
+            f"{', '.join(names)}, costs as shares of the uncompressed model's, or null."
+        )
+    for objective, bound in zip(objectives, point, strict=True):
+        rising = objective.direction == "maximize"
+        if rising and (objective.unit != "fraction" or bound >= 1):
+            raise UserError(
+                f"reference_point cannot hold {bound} for {objective.name}, which is maximised; "
+                "valid: below 1 for a fraction, and null where it has no upper bound."
+            )
+
+
 def check_constraints(constraints: Mapping[str, float], quality: Metric) -> None:
     """Refuse bounds on what is not measured."""
     valid = (DROP, quality.name, *(metric.name for metric in COSTS))

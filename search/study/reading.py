@@ -48,7 +48,7 @@ def rows_of(study: optuna.Study) -> StudyRows:
     identity = attributes.get(ledger.IDENTITY)
     if identity is None:
         raise UserError(f"The study '{study.study_name}' was not made by this program.")
-    reference = attributes.get(ledger.REFERENCE)
+    reference, point = attributes.get(ledger.REFERENCE), attributes.get(ledger.POINT)
     return StudyRows(
         name=study.study_name,
         task=_label(identity["task"]),
@@ -57,6 +57,8 @@ def rows_of(study: optuna.Study) -> StudyRows:
         reference=None if reference is None else Measurement.from_json(reference),
         trials=tuple(trial_row(trial) for trial in study.get_trials(deepcopy=False)),
         uid=attributes.get(ledger.UID, ""),
+        point=None if point is None else tuple(point),
+        simulated=identity.get("simulated"),
     )
 
 

@@ -133,6 +133,13 @@ class Study:
             self._study.set_user_attr(ledger.REFERENCE, measurement.to_json())
         self._reference = measurement
 
+    def set_point(self, point: Sequence[float] | None) -> None:
+        """Keep the reference point that hypervolumes are measured from, if one is stated."""
+        stated = None if point is None else list(point)
+        with storage_errors(self._url):
+            if self._study.user_attrs.get(ledger.POINT) != stated:
+                self._study.set_user_attr(ledger.POINT, stated)
+
 
 def _require_same(study: optuna.Study, identity: Mapping[str, Any]) -> None:
     before = study.user_attrs.get(ledger.IDENTITY)

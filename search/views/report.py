@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from evaluation.measurement import COSTS
 from search.atomic import write_text
 from search.configuration.secrets import without_passwords
 from search.front.front import Front, find, history, told
@@ -74,6 +75,7 @@ def _texts(
         "front": front,
         "summary": summary(rows, front),
         "cost": f"{duration(sum(row.seconds for row in rows.trials))} of work.",
+        "simulation": rows.simulated,
         "when": _when(rows),
         "validated": bool(validation.members) and validation.reference is not None,
         "cards": cards(rows, front, validation),
@@ -112,8 +114,18 @@ def _box(rows: StudyRows, front: Front) -> str:
     def side(objective: Objective, value: float) -> str:
         return f"{title(objective.name)} {words(value, objective.unit)}"
 
+    if rows.point is not None:
+        shares = zip(rows.objectives, rows.point, strict=True)
+        said = (f"{title(o.name)} {_stated(o, p)}" for o, p in shares)
+        return f"as stated: {', '.join(said)}"
     point = front.reference_point or ()
     return ", ".join(side(o, v) for o, v in zip(rows.objectives, point, strict=False))
+
+
+def _stated(objective: Objective, bound: float) -> str:
+    if objective.name in {metric.name for metric in COSTS}:
+        return f"{bound:g} of the uncompressed model's"
+    return words(bound, objective.unit)
 
 
 def _when(rows: StudyRows) -> str:

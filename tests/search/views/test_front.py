@@ -4,6 +4,7 @@ import itertools
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,3 +111,21 @@ def test_a_study_without_complete_trials_has_an_empty_front() -> None:
     assert found.members == ()
     assert found.knee is None
     assert found.hypervolume is None
+
+
+def test_a_stated_reference_point_gives_the_share_of_relative_values() -> None:
+    rows = replace(studies.study(30), point=(0.5, 0.8, 0.6))
+    assert rows.reference is not None
+    names = ("latency_ms", "size_bytes")
+    scale = [1.0, *(rows.reference[name].value for name in names)]
+    found = front.find(rows)
+    assert found.reference_point == pytest.approx((0.5, 0.8 * scale[1], 0.6 * scale[2]))
+    relative = [np.array(row.values) / scale for row in found.members]
+    steps = np.linspace(0, 1, 40)[:, None] * np.array([0.5, 0.8, 0.6])
+    corners = np.array(list(itertools.product(*steps.T)))
+    covered = np.zeros(len(corners), bool)
+    for point in relative:
+        covered |= (corners >= point).all(1)
+    assert found.hypervolume == found.share
+    assert found.hypervolume == pytest.approx(covered.mean(), abs=0.04)
+    assert found.hypervolume > 0.1

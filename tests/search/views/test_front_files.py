@@ -159,3 +159,19 @@ def test_a_front_json_that_lacks_something_is_one_sentence(tmp_path: Path, key: 
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"front\.json cannot be read"):
         front_files.read_validation(tmp_path, ROWS.uid)
+
+
+def test_front_json_says_what_its_hypervolume_is_measured_in() -> None:
+    content = front_files.to_json(ROWS, FRONT, VALIDATION)
+    assert content["hypervolume_unit"] == content["reference_point_unit"] == "objectives"
+    rows = replace(ROWS, point=(1.0, 0.9, 0.26), simulated="a formula")
+    found = front.find(rows)
+    stated = front_files.to_json(rows, found, VALIDATION)
+    assert stated["reference_point"] == [1.0, 0.9, 0.26]
+    assert (stated["hypervolume_unit"], stated["reference_point_unit"]) == (
+        "reference box",
+        "relative",
+    )
+    assert stated["hypervolume"] == stated["hypervolume_share"] == found.share
+    assert stated["simulated"] == "a formula"
+    assert content["simulated"] is None
