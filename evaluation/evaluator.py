@@ -30,6 +30,9 @@ from evaluation.costs.listing import costs_of
 from evaluation.latency.sampled import samples
 from evaluation.measurement import Measurement, Value
 from evaluation.measuring import quiet
+from evaluation.probing import finding_files
+from evaluation.probing.probe import Finding, Probe
+from evaluation.probing.prober import Prober
 from evaluation.target import Artifact, Prepares, Target, why_untimed
 from evaluation.target_check import check_target
 from evaluation.task import Task
@@ -57,6 +60,7 @@ class Evaluator:
         self.target = target
         kept = ContentCache(cache_dir() / "content", generation=generation())
         self._stack = Stack(task.model(), task, kept)
+        self._prober = Prober(self._stack, task)
         self._reference: Artifact | None = None
 
     @property
@@ -102,6 +106,14 @@ class Evaluator:
         gc.collect()  # graphs of a trial hold each other, and the next one needs the room
         seconds = perf_counter() - start
         return Evaluation(Measurement(values), record, artifact.path, seconds, 1.0)
+
+    def probe(self, probe: Probe, folder: Path) -> Finding:
+        """What a change does, cheaply found out, and kept in the folder under the probe's key."""
+        with quiet.busy():
+            found = self._prober.run(probe)
+        finding_files.write(finding_files.path_of(folder, probe.key()), found)
+        gc.collect()
+        return found
 
     def prepare(self, tell: Callable[[str], None]) -> None:
         """Have the target find out of this model what it must before it tells latencies."""

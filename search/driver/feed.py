@@ -19,6 +19,7 @@ from compressors.policies.policy import Policy
 from evaluation.measurement import Measurement, Metric
 from search.atomic import write_text
 from search.driver.interrupts import uninterrupted
+from search.driver.probes import Probes
 from search.driver.trial_job import REFERENCE_JOB, Job, JobOutcome
 from search.space.baselines import UNCOMPRESSED, can_leave_alone
 from search.space.space import Space
@@ -57,6 +58,7 @@ class Feed:
         self._listeners = listeners
         self._distributions = plan.space.distributions()
         self._out: dict[int, _InFlight] = {}
+        self._probes = Probes(study, plan.folder, listeners)
         self._finished = study.finished()
         self._twins: dict[str, TrialRow] = {}
         self._deadline = math.inf if plan.hours is None else time.monotonic() + plan.hours * 3600
@@ -66,11 +68,14 @@ class Feed:
     def remaining(self) -> int:
         """How many jobs are to be finished at most, those in flight included."""
         if time.monotonic() >= self._deadline:
-            return len(self._out)
-        return max(len(self._out), self._plan.trials - self._finished)
+            return self._in_flight()
+        return max(self._in_flight(), self._plan.trials - self._finished)
+
+    def _in_flight(self) -> int:
+        return len(self._out) + self._probes.in_flight
 
     def next_job(self) -> Job | None:
-        """The next trial that needs evaluating, if there is one now."""
+        """The next trial that needs evaluating, or probe to answer before it, if there is one."""
         if self._study.reference is None and self._out:
             return None  # everything waits for the uncompressed model
         while self._finished + len(self._out) < self._plan.trials:
@@ -78,6 +83,9 @@ class Feed:
                 return None
             if self._study.reference is None and not can_leave_alone(self._plan.space):
                 return self._send(REFERENCE_JOB, Policy(), None)
+            probe = self._probes.next_job()
+            if probe is not None or self._probes.hold_trials():
+                return probe
             with uninterrupted():
                 trial = self._study.ask(self._distributions)
             policy = self._plan.space.policy(trial.params)
@@ -95,6 +103,9 @@ class Feed:
                 f"The machine let a trial down: {outcome.reason} Make room or mend it; the same "
                 "command continues, and no trial is lost."
             )
+        if outcome.number < REFERENCE_JOB:
+            self._probes.finish(outcome)
+            return
         sent = self._out[outcome.number]
         measurement = _measurement(outcome)
         if self._study.reference is None and _is_reference(outcome.number, sent):

@@ -11,10 +11,14 @@ REFERENCE_JOB = -1  # evaluates the uncompressed model where no setting of the s
 
 @dataclass(frozen=True)
 class Job:
-    """A policy to evaluate, as YAML, for the trial of that number."""
+    """A policy to evaluate, as YAML, for the trial of that number; or a probe to answer.
+
+    Engines pass it through as it is. A probe's number lies below that of the reference.
+    """
 
     number: int
     policy: str
+    probe: Mapping[str, Any] | None = None  # Probe.to_json()
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class JobOutcome:
     evaluations: float = 0.0
     reason: str | None = None
     traceback: str | None = None
+    finding: str | None = None  # a probe's, as a file relative to the study's folder
     machine: bool = False  # the machine's fault, such as a full disk: no trial would fare better
 
 

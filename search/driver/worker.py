@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,23 +64,11 @@ def load(spec: WorkerSpec) -> Evaluator | Broken:
 
 
 def run_job(evaluator: Evaluator, job: Job, folder: Path) -> JobOutcome:
-    """Evaluate a job's policy; whatever goes wrong becomes the outcome's reason."""
-    name = "reference" if job.number == REFERENCE_JOB else str(job.number)
-    path = folder / TRIALS / f"{name}{evaluator.target.suffix}"
+    """Answer a job's probe or evaluate its policy; what goes wrong becomes the outcome's reason."""
     started = time.perf_counter()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        found = evaluator.evaluate(
-            policy_yaml.load(job.policy), path, checkpoint=path.with_suffix(".recovery")
-        )
-        return JobOutcome(
-            number=job.number,
-            measurement=found.measurement.to_json(),
-            record=found.record,
-            artifact=str(Path(found.artifact).relative_to(folder)),
-            seconds=time.perf_counter() - started,
-            evaluations=found.evaluations,
-        )
+        answer = _evaluated if job.probe is None else _probed
+        return replace(answer(evaluator, job, folder), seconds=time.perf_counter() - started)
     except Exception as error:
         return JobOutcome(
             number=job.number,
@@ -88,6 +77,36 @@ def run_job(evaluator: Evaluator, job: Job, folder: Path) -> JobOutcome:
             traceback=traceback.format_exc(),
             machine=_machine_fault(error),
         )
+
+
+def _evaluated(evaluator: Evaluator, job: Job, folder: Path) -> JobOutcome:
+    name = "reference" if job.number == REFERENCE_JOB else str(job.number)
+    path = folder / TRIALS / f"{name}{evaluator.target.suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = evaluator.evaluate(
+        policy_yaml.load(job.policy), path, checkpoint=path.with_suffix(".recovery")
+    )
+    return JobOutcome(
+        number=job.number,
+        measurement=found.measurement.to_json(),
+        record=found.record,
+        artifact=str(Path(found.artifact).relative_to(folder)),
+        evaluations=found.evaluations,
+    )
+
+
+def _probed(evaluator: Evaluator, job: Job, folder: Path) -> JobOutcome:
+    from evaluation.probing import finding_files  # no numpy before its threads are pinned
+    from evaluation.probing.probe import Probe
+
+    probe = Probe.from_json(job.probe or {})
+    path = finding_files.path_of(folder, probe.key())
+    found = evaluator.probe(probe, folder)
+    return JobOutcome(
+        number=job.number,
+        finding=str(path.relative_to(folder)),
+        evaluations=found.evaluations,
+    )
 
 
 def _machine_fault(error: BaseException | None) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -42,7 +43,7 @@ class JobSearcher(Searcher):
         if job is None:
             return None if self._source.remaining() else FINISHED
         self._numbers[trial_id] = job.number
-        return {"number": job.number, "policy": job.policy}
+        return {"job": json.dumps(asdict(job))}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -28,7 +28,7 @@ class PolicyTrial(Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next job into the same actor."""
-        self._job = Job(new_config["number"], new_config["policy"])
+        self._job = Job(**json.loads(new_config["job"]))
         return True
 
     def step(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from evaluation.measurement import Direction, Measurement
 
@@ -33,6 +33,7 @@ SAME_AS = "same_as"  # number of the earlier trial of the same policy, whose res
 IDENTITY = "identity"  # what may not change between resumes: space, objectives, constraints, task…
 UID = "uid"  # tells the study from every other of its name, made when it is
 REFERENCE = "reference"  # Measurement.to_json() of the uncompressed model
+PROBE = "probe:"  # and the probe's key: what came of it, ProbeRow without the key
 POINT = "reference_point"  # quality absolute, costs as shares of the uncompressed model's
 
 
@@ -68,6 +69,20 @@ class TrialRow:
 
 
 @dataclass(frozen=True)
+class ProbeRow:
+    """What came of one probe: a file of findings, or the reason why there is none."""
+
+    key: str
+    kind: str
+    policies: int  # how many it asked about
+    evaluations: float  # full-validation-set equivalents spent
+    seconds: float
+    finding: str | None = None  # relative to the study's folder
+    reason: str | None = None
+    traceback: str | None = None
+
+
+@dataclass(frozen=True)
 class StudyRows:
     """A whole study as the views see it."""
 
@@ -78,6 +93,7 @@ class StudyRows:
     reference: Measurement | None
     trials: tuple[TrialRow, ...]
     uid: str = ""  # studies made before there were uids have none
+    probes: tuple[ProbeRow, ...] = ()
     point: tuple[float, ...] | None = None  # the stated reference point, see POINT
     simulated: str | None = None  # where its results come from, if not from evaluations
 
@@ -99,6 +115,15 @@ class Listener(Protocol):
 
     def closed(self) -> None:
         """The search stops, whatever the reason; called exactly once."""
+        ...
+
+
+@runtime_checkable
+class FollowsProbes(Protocol):
+    """A listener that hears of probes too."""
+
+    def probing(self, done: int, total: int) -> None:
+        """So many of the probes that are wanted now are answered."""
         ...
 
 

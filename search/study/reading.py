@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import optuna
@@ -10,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from compressors.errors import UserError, unknown
 from evaluation.measurement import Measurement
 from search.study import ledger
-from search.study.ledger import Objective, State, StudyRows, TrialRow
+from search.study.ledger import Objective, ProbeRow, State, StudyRows, TrialRow
 from search.study.storage import open_storage, shown, sqlite_file, storage_errors
 
 STATES: dict[TrialState, State] = dict(
@@ -59,6 +60,16 @@ def rows_of(study: optuna.Study) -> StudyRows:
         uid=attributes.get(ledger.UID, ""),
         point=None if point is None else tuple(point),
         simulated=identity.get("simulated"),
+        probes=probe_rows(attributes),
+    )
+
+
+def probe_rows(attributes: Mapping[str, Any]) -> tuple[ProbeRow, ...]:
+    """What came of every probe, from a study's attributes."""
+    return tuple(
+        ProbeRow(key=name.removeprefix(ledger.PROBE), **value)
+        for name, value in attributes.items()
+        if name.startswith(ledger.PROBE)
     )
 
 

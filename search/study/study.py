@@ -8,6 +8,7 @@ at any moment leaves every trial untouched, in flight (to be put back) or finish
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
@@ -18,10 +19,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from compressors.errors import UserError
 from evaluation.measurement import Measurement
+from evaluation.probing.probe import Probe
 from search.study import ledger
+from search.study.curious import Curious
 from search.study.identity import require_same
-from search.study.ledger import StudyRows, TrialRow
-from search.study.reading import rows_of, trial_row
+from search.study.ledger import ProbeRow, StudyRows, TrialRow
+from search.study.reading import probe_rows, rows_of, trial_row
 from search.study.storage import batch, open_storage, storage_errors
 
 
@@ -91,6 +94,32 @@ class Study:
                 self._study.tell(trial, values, state)
             del self._asked[number]
             return trial_row(self._study._storage.get_trial(trial._trial_id))
+
+    def curious(self) -> Curious | None:
+        """The sampler, where it wants to know things before it asks."""
+        sampler = self._study.sampler
+        return sampler if isinstance(sampler, Curious) else None
+
+    def wanted(self) -> Sequence[Probe]:
+        """The probes that the sampler wants now."""
+        curious = self.curious()
+        with storage_errors(self._url):
+            return [] if curious is None else list(curious.wants(self._study))
+
+    def probes(self) -> tuple[ProbeRow, ...]:
+        """What came of the probes so far."""
+        with storage_errors(self._url):
+            return probe_rows(self._study.user_attrs)
+
+    def keep_probe(self, row: ProbeRow) -> None:
+        """Keep what came of a probe."""
+        said = {name: value for name, value in asdict(row).items() if name != "key"}
+        with storage_errors(self._url):
+            self._study.set_user_attr(ledger.PROBE + row.key, said)
+
+    def waits(self) -> bool:
+        """Whether a trial waits to be asked before the sampler's own."""
+        return any(trial.state is TrialState.WAITING for trial in self.trials())
 
     def put_back(self) -> None:
         """Let every trial in flight wait, to be asked again with the parameters it has."""
