@@ -117,7 +117,8 @@ def assemble(settings: Settings, evaluator: Evaluator, space: Space, how: How) -
             modules=(str(user_path.HOME), *settings.modules),
             environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
         ),
-        trials=settings.budget.trials,
+        trials=settings.budget.most_trials,
+        evaluations=settings.budget.evaluations,
         hours=settings.budget.hours,
         constraints=settings.constraints.given(),
         seed=settings.seed,
@@ -146,8 +147,11 @@ def _search(
 
 def _nothing_told(rows: StudyRows, settings: Settings) -> str:
     done = finished(rows)
-    if done < settings.budget.trials:
-        return f"Out of time: {done} of {settings.budget.trials} trials are done."
+    budget = settings.budget
+    if budget.evaluations is not None and done < budget.most_trials:
+        return f"Nothing is left to do: {done} trials have spent the evaluations, or the time."
+    if done < budget.most_trials:
+        return f"Out of time: {done} of {budget.trials} trials are done."
     return f"Nothing is left to do: the study has its {done} trials."
 
 

@@ -8,6 +8,7 @@ arguments are held against the class's signature by `build`.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,7 @@ from typing import Any
 from compressors.errors import UserError
 from search.space.options import SpaceOptions
 
+TRIALS_AN_EVALUATION = 10  # at most
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]*")
 
 
@@ -36,16 +38,33 @@ class StudySettings:
 
 @dataclass(frozen=True)
 class Budget:
-    """Finished trials in all, resumes included, and hours of this run."""
+    """Finished trials and evaluations in all, resumes included, and hours of this run."""
 
-    trials: int = 32
+    trials: int | None = 32
     hours: float | None = None
+    evaluations: float | None = None  # whole validation splits, those of probes among them
 
     def __post_init__(self) -> None:
-        if self.trials < 1:
+        if self.trials is None and self.evaluations is None:
+            raise UserError("budget.trials cannot be null unless budget.evaluations is a number.")
+        if self.trials is not None and self.trials < 1:
             raise UserError(f"budget.trials cannot be {self.trials}; valid: a whole number from 1.")
+        if self.evaluations is not None and not 1 <= self.evaluations < math.inf:
+            raise UserError(
+                f"budget.evaluations cannot be {self.evaluations}; valid: a number from 1, or null."
+            )
         if self.hours is not None and not self.hours > 0:
             raise UserError(f"budget.hours cannot be {self.hours}; valid: above 0, or null.")
+
+    @property
+    def most_trials(self) -> int:
+        """The trials in all; where only evaluations are bounded, enough to spend those.
+
+        A trial of a known policy, and one that is stopped early, takes less than an evaluation.
+        """
+        if self.trials is not None:
+            return self.trials
+        return TRIALS_AN_EVALUATION * math.ceil(self.evaluations or 1)
 
 
 @dataclass(frozen=True)

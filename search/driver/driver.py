@@ -6,6 +6,7 @@ of finished trials: those in flight when it ended, however it ended, are asked a
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +47,14 @@ class Search:
     hours: float | None = None
     constraints: Mapping[str, float] | None = None
     seed: int = 0
+    evaluations: float | None = None  # of trials and probes, those of earlier runs included
     reference_point: tuple[float, ...] | None = None  # see ledger.POINT
+
+    @property
+    def total(self) -> int:
+        """How many trials are to be expected in all; a trial in full takes an evaluation."""
+        most = math.inf if self.evaluations is None else math.ceil(self.evaluations)
+        return int(min(self.trials, most))
 
 
 def run_search(search: Search, listeners: Sequence[Listener] = ()) -> StudyRows:
@@ -61,7 +69,7 @@ def run_search(search: Search, listeners: Sequence[Listener] = ()) -> StudyRows:
         held.callback(_put_back, study)
         for listener in listeners:
             held.callback(listener.closed)
-            listener.started(study.rows(), search.trials)
+            listener.started(study.rows(), search.total)
         plan = Plan(
             search.space,
             search.objectives,
@@ -70,6 +78,7 @@ def run_search(search: Search, listeners: Sequence[Listener] = ()) -> StudyRows:
             search.trials,
             search.hours,
             search.folder,
+            search.evaluations,
         )
         feed = Feed(study, plan, listeners)
         if feed.remaining():

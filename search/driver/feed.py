@@ -29,6 +29,9 @@ from search.study.objectives import margins
 from search.study.study import Study
 
 
+ROUNDING = 1e-6  # of sums of evaluations
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a study's trials are asked from and judged by."""
@@ -40,6 +43,7 @@ class Plan:
     trials: int
     hours: float | None
     folder: Path
+    evaluations: float | None = None  # of trials and probes together, those of earlier runs too
 
 
 @dataclass(frozen=True)
@@ -62,14 +66,25 @@ class Feed:
         self._finished = study.finished()
         self._twins: dict[str, TrialRow] = {}
         self._deadline = math.inf if plan.hours is None else time.monotonic() + plan.hours * 3600
-        for row in study.rows().complete():
+        rows = study.rows()
+        self._spent = sum(row.evaluations for row in rows.trials)
+        for row in rows.complete():
             self._remember(row)
 
     def remaining(self) -> int:
         """How many jobs are to be finished at most, those in flight included."""
-        if time.monotonic() >= self._deadline:
+        if self._ended():
             return self._in_flight()
         return max(self._in_flight(), self._plan.trials - self._finished)
+
+    def _ended(self) -> bool:
+        """Whether no job may be started: time is up, or another whole evaluation is too many."""
+        if time.monotonic() >= self._deadline:
+            return True
+        most = self._plan.evaluations
+        if most is None:
+            return False
+        return self._spent + self._probes.evaluations + len(self._out) + 1 > most + ROUNDING
 
     def _in_flight(self) -> int:
         return len(self._out) + self._probes.in_flight
@@ -79,7 +94,7 @@ class Feed:
         if self._study.reference is None and self._out:
             return None  # everything waits for the uncompressed model
         while self._finished + len(self._out) < self._plan.trials:
-            if time.monotonic() >= self._deadline:
+            if self._ended():
                 return None
             if self._study.reference is None and not can_leave_alone(self._plan.space):
                 return self._send(REFERENCE_JOB, Policy(), None)
@@ -157,6 +172,7 @@ class Feed:
             row = self._study.tell(number, values, told, constraints)
             del self._out[number]
             self._finished += 1
+            self._spent += row.evaluations
             self._remember(row)
         for listener in self._listeners:
             listener.trial_finished(row)

@@ -13,12 +13,15 @@ from compressors.data import Split
 from compressors.errors import UserError
 from evaluation.task import Task
 from evaluation.tasks.digits_mlp import DigitsMLP
+from evaluation.tasks.digits_mobilenet import DigitsMobileNet
 from evaluation.tasks.digits_resnet20 import DigitsResNet20
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
-@pytest.fixture(scope="module", params=[DigitsMLP, DigitsResNet20], ids=lambda c: c.name)
+@pytest.fixture(
+    scope="module", params=[DigitsMLP, DigitsMobileNet, DigitsResNet20], ids=lambda c: c.name
+)
 def task(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Task:
     folder = tmp_path_factory.mktemp("cache")
     made: Task = request.param(cache_dir=str(folder), epochs=1, threads=1)

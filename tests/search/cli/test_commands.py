@@ -13,14 +13,15 @@ import pytest
 from search.cli.commands import ui
 from search.cli.main import main
 from search.configuration.hydra_tree import CONF
+from tests.in_process import paredown
+from tests.search.cli import test_experiments
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the smoke experiment has run."""
     folder = tmp_path_factory.mktemp("searched")
-    command = [str(Path(sys.executable).parent / "paredown"), "search", "experiment=smoke"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = paredown("search", "experiment=smoke", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -36,7 +37,8 @@ def here(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def test_every_experiment_is_run_here() -> None:
     """Whoever adds one adds a test that runs it."""
-    assert [path.stem for path in (CONF / "experiment").glob("*.yaml")] == ["smoke"]
+    known = {path.stem for path in (CONF / "experiment").glob("*.yaml")}
+    assert known == {"smoke", *test_experiments.KNOBS}
 
 
 def test_a_search_leaves_what_it_says(searched: Path) -> None:
