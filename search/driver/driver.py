@@ -20,7 +20,7 @@ from evaluation.measurement import Metric
 from search.driver.feed import Feed, Plan
 from search.driver.trial_job import WorkerSpec
 from search.engines.base import Engine
-from search.samplers import Sampler
+from search.samplers import Sampler, Setting
 from search.space.baselines import baselines
 from search.space.space import Space
 from search.study.identity import identity
@@ -97,7 +97,15 @@ def _open(search: Search, constraints: Mapping[str, float]) -> Study:
     )
     study = Study.open(search.storage, search.name, made)
     study.set_point(search.reference_point)
-    study.use(search.sampler.build(run_seed(search.seed, study.asked())))
+    setting = Setting(
+        run_seed(search.seed, study.asked()),
+        search.space,
+        search.objectives,
+        search.quality,
+        constraints,
+        search.total,
+    )
+    study.use(search.sampler.build(setting))
     known = {trial.user_attrs.get("baseline") for trial in study.trials()}
     room = search.trials - len(study.trials())
     for baseline in [b for b in baselines(search.space) if b.name not in known][: max(0, room)]:

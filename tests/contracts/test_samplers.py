@@ -11,7 +11,7 @@ import pytest
 
 from compressors.errors import UserError
 from evaluation.measurement import ERROR
-from search.samplers import SAMPLERS, Gp, Nsga2, Nsga3, Qmc, Sampler, Tpe
+from search.samplers import SAMPLERS, Gp, Nsga2, Nsga3, Qmc, Sampler, Sensitivity, Setting, Tpe
 from search.space.baselines import baselines
 from search.space.building import build_space
 from search.space.options import SpaceOptions
@@ -35,6 +35,8 @@ ALL: dict[str, Sampler] = {
     "nsga2": Nsga2(population=4),
     "nsga3": Nsga3(population=4),
     "halton": Qmc("halton"),
+    "tpe after sensitivity": Tpe(startup_trials=2, seed_from="sensitivity", seeds=2),
+    "nsga2 after sensitivity": Nsga2(population=4, seed_from="sensitivity", seeds=2),
 }
 
 
@@ -47,7 +49,8 @@ def cost(params: dict[str, Any]) -> list[float]:
 
 def run(sampler: Sampler, trials: int, seed: int = 0, url: str = "sqlite://") -> Study:
     study = Study.open(url, "study", IDENTITY)  # in memory
-    study.use(sampler.build(seed))
+    objectives = objectives_of(("error", "size_bytes"), ERROR)
+    study.use(sampler.build(Setting(seed, SPACE, objectives, ERROR)))
     for baseline in baselines(SPACE)[:3]:
         study.enqueue(baseline.params, baseline.name)
     for index in range(trials):
@@ -81,7 +84,7 @@ def test_another_seed_draws_something_else(name: str) -> None:
     assert [row.params for row in rows[0].trials] != [row.params for row in rows[1].trials]
 
 
-@pytest.mark.parametrize("name", ["nsga2", "nsga3"])
+@pytest.mark.parametrize("name", ["nsga2", "nsga3", "nsga2 after sensitivity"])
 def test_enqueued_baselines_become_parents(name: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     run(ALL[name], trials=7, url=url)
@@ -102,6 +105,10 @@ def test_enqueued_baselines_become_parents(name: str, tmp_path: Path) -> None:
         (lambda: Nsga3(population=0), "valid: a whole number from 2"),
         (lambda: Gp(startup_trials=0), "sampler.startup_trials cannot be 0"),
         (lambda: Qmc("sobel"), "valid: sobol, halton"),
+        (lambda: Tpe(seed_from="prayer"), "valid: sensitivity, null"),
+        (lambda: Nsga2(seed_from="sensitivity", seeds=0), "sampler.seeds cannot be 0"),
+        (lambda: Sensitivity(hull=-1), "sampler.hull cannot be -1"),
+        (lambda: Sensitivity(explore=2.0), "valid: a share, 0 to 1"),
     ],
 )
 def test_refuses_in_one_sentence(make: Any, says: str) -> None:

@@ -1,8 +1,6 @@
-"""Samplers by name: plain arguments in, an Optuna sampler out.
+"""Optuna's own samplers: plain arguments in, an Optuna sampler out.
 
 Constraints reach those that know them (tpe, nsga2, nsga3, gp) through the trials themselves.
-The seed given to `build` is of one run of the driver, so that a resumed search draws anew yet
-repeatably.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from optuna import Study
 from optuna.exceptions import ExperimentalWarning
@@ -27,28 +25,17 @@ from optuna.samplers import (
 from optuna.trial import FrozenTrial
 
 from compressors.errors import UserError
-
-
-class Sampler(Protocol):
-    """Says how an Optuna sampler is made."""
-
-    def build(self, seed: int) -> BaseSampler:
-        """The sampler, drawing from this seed."""
-        ...
-
-
-def _at_least(what: str, value: int, least: int) -> None:
-    if value < least:
-        raise UserError(f"{what} cannot be {value}; valid: a whole number from {least}.")
+from search.samplers.seeding import check_seeds, seeded
+from search.samplers.setting import Setting, at_least
 
 
 @dataclass(frozen=True)
 class Random:
     """Independent uniform draws."""
 
-    def build(self, seed: int) -> BaseSampler:
+    def build(self, setting: Setting) -> BaseSampler:
         """Optuna's random sampler."""
-        return RandomSampler(seed=seed)
+        return RandomSampler(seed=setting.seed)
 
 
 @dataclass(frozen=True)
@@ -62,21 +49,25 @@ class Tpe:
     startup_trials: int = 10
     multivariate: bool = True
     candidates: int = 24
+    seed_from: str | None = None  # sensitivity: the first trials are that sampler's
+    seeds: int = 20
 
     def __post_init__(self) -> None:
-        _at_least("sampler.startup_trials", self.startup_trials, 0)
-        _at_least("sampler.candidates", self.candidates, 1)
+        at_least("sampler.startup_trials", self.startup_trials, 0)
+        at_least("sampler.candidates", self.candidates, 1)
+        check_seeds(self.seed_from, self.seeds)
 
-    def build(self, seed: int) -> BaseSampler:
+    def build(self, setting: Setting) -> BaseSampler:
         """Optuna's TPE; trials in flight count as poor ones, so that workers spread out."""
         with _quiet():
-            return TPESampler(
-                seed=seed,
+            sampler = TPESampler(
+                seed=setting.seed,
                 n_startup_trials=self.startup_trials,
                 n_ei_candidates=self.candidates,
                 multivariate=self.multivariate,
                 constant_liar=True,
             )
+        return seeded(sampler, setting, self.seed_from, self.seeds)
 
 
 @dataclass(frozen=True)
@@ -84,13 +75,17 @@ class Nsga2:
     """The genetic algorithm with non-dominated sorting and crowding."""
 
     population: int = 20
+    seed_from: str | None = None  # sensitivity: the first trials are that sampler's
+    seeds: int = 20
 
     def __post_init__(self) -> None:
-        _at_least("sampler.population", self.population, 2)
+        at_least("sampler.population", self.population, 2)
+        check_seeds(self.seed_from, self.seeds)
 
-    def build(self, seed: int) -> BaseSampler:
-        """Optuna's NSGA-II, into whose first generation enqueued trials count."""
-        return _SeededNsga2(population_size=self.population, seed=seed)
+    def build(self, setting: Setting) -> BaseSampler:
+        """Optuna's NSGA-II, into whose first generation enqueued trials and seeds count."""
+        sampler = _SeededNsga2(population_size=self.population, seed=setting.seed)
+        return seeded(sampler, setting, self.seed_from, self.seeds)
 
 
 @dataclass(frozen=True)
@@ -100,12 +95,12 @@ class Nsga3:
     population: int = 20
 
     def __post_init__(self) -> None:
-        _at_least("sampler.population", self.population, 2)
+        at_least("sampler.population", self.population, 2)
 
-    def build(self, seed: int) -> BaseSampler:
+    def build(self, setting: Setting) -> BaseSampler:
         """Optuna's NSGA-III, into whose first generation enqueued trials count."""
         with _quiet():
-            return _SeededNsga3(population_size=self.population, seed=seed)
+            return _SeededNsga3(population_size=self.population, seed=setting.seed)
 
 
 @dataclass(frozen=True)
@@ -115,13 +110,15 @@ class Gp:
     startup_trials: int = 10
 
     def __post_init__(self) -> None:
-        _at_least("sampler.startup_trials", self.startup_trials, 1)
+        at_least("sampler.startup_trials", self.startup_trials, 1)
 
-    def build(self, seed: int) -> BaseSampler:
+    def build(self, setting: Setting) -> BaseSampler:
         """Optuna's Gaussian-process sampler."""
         with _quiet():
             return GPSampler(
-                seed=seed, n_startup_trials=self.startup_trials, warn_independent_sampling=False
+                seed=setting.seed,
+                n_startup_trials=self.startup_trials,
+                warn_independent_sampling=False,
             )
 
 
@@ -135,11 +132,14 @@ class Qmc:
         if self.sequence not in ("sobol", "halton"):
             raise UserError(f"sampler.sequence cannot be '{self.sequence}'; valid: sobol, halton.")
 
-    def build(self, seed: int) -> BaseSampler:
+    def build(self, setting: Setting) -> BaseSampler:
         """Optuna's quasi-random sampler."""
         with _quiet():
             return QMCSampler(
-                seed=seed, qmc_type=self.sequence, scramble=True, warn_independent_sampling=False
+                seed=setting.seed,
+                qmc_type=self.sequence,
+                scramble=True,
+                warn_independent_sampling=False,
             )
 
 
@@ -157,16 +157,6 @@ class _SeededNsga3(NSGAIIISampler):
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         super().before_trial(study, trial)
         self.get_trial_generation(study, trial)
-
-
-SAMPLERS: dict[str, type[Sampler]] = {
-    "random": Random,
-    "tpe": Tpe,
-    "nsga2": Nsga2,
-    "nsga3": Nsga3,
-    "gp": Gp,
-    "qmc": Qmc,
-}
 
 
 @contextmanager

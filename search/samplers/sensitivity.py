@@ -1,0 +1,34 @@
+"""The search by sensitivities, from plain arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from optuna.samplers import BaseSampler
+
+from search.samplers.setting import Setting
+from search.sensitivity.plan import Phases
+from search.sensitivity.problem import Problem
+from search.sensitivity.sampler import SensitivitySampler
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What each choice does alone, put together into whole fronts, then corrected by trials."""
+
+    hull: int = Phases.hull
+    offline: int = Phases.offline
+    explore: float = Phases.explore
+    recover: float = Phases.recover
+    changes: bool = Phases.changes
+
+    def __post_init__(self) -> None:
+        self._phases()
+
+    def build(self, setting: Setting) -> BaseSampler:
+        """The sampler; what it wants to know, the driver finds out."""
+        problem = Problem(setting.objectives, setting.quality.name, dict(setting.constraints))
+        return SensitivitySampler(setting.space, problem, seed=setting.seed, phases=self._phases())
+
+    def _phases(self) -> Phases:
+        return Phases(self.hull, self.offline, self.explore, self.recover, self.changes)

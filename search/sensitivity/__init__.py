@@ -1,0 +1,1 @@
+"""Search by sensitivities: what each choice does alone, put together into whole fronts."""

@@ -1,0 +1,127 @@
+"""A study's trials as arrays, read once each: what a sampler may know, and nothing of its own.
+
+Trials in flight count with what was predicted of them. Knows the attributes' names, and no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial, TrialState
+
+from search.sensitivity.coding import Coding, Rows
+from search.sensitivity.problem import Problem
+from search.study import ledger
+
+Floats = NDArray[np.float64]
+PHASE = "phase"  # attributes of a trial: what it was asked for,
+PREDICTED = "predicted"  # and the values expected of it, by name
+EPOCHS = "recovery/epochs"
+
+
+@dataclass(frozen=True)
+class Past:
+    """Trials in order: those that count, in whatever state, with a line each."""
+
+    numbers: NDArray[np.int64]
+    rows: Rows
+    epochs: Floats
+    losses: Floats  # measured where `done`, of a trial in flight predicted; NaN where unknown
+    costs: Mapping[str, Floats]  # measured; NaN where not
+    done: NDArray[np.bool_]  # complete
+    stopped: NDArray[np.bool_]  # ended early: losses are a poorer measurement's
+    feasible: NDArray[np.bool_]
+    seconds: Floats
+    phases: tuple[str | None, ...]
+    params: tuple[Mapping[str, Any], ...]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def asked(self, *phases: str) -> int:
+        """How many trials were asked for this."""
+        return sum(phase in phases for phase in self.phases)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    row: Rows
+    epochs: float
+    losses: tuple[float, ...]
+    costs: tuple[float, ...]
+    done: bool
+    stopped: bool
+    feasible: bool
+    seconds: float
+    phase: str | None
+    params: Mapping[str, Any]
+
+
+class Reader:
+    """Reads trials; those that are finished only once."""
+
+    def __init__(self, coding: Coding, problem: Problem) -> None:
+        self._coding = coding
+        self._problem = problem
+        self._finished: dict[int, _Entry] = {}
+
+    def read(self, trials: Sequence[FrozenTrial], but: int = -1) -> Past:
+        """All trials with parameters, but the one of that number."""
+        entries = {}
+        for trial in trials:
+            if trial.number == but or not trial.params:
+                continue
+            entry = self._finished.get(trial.number)
+            if entry is None:
+                entry = self._entry(trial)
+                if trial.state.is_finished():
+                    self._finished[trial.number] = entry
+            entries[trial.number] = entry
+        return self._arrays(entries)
+
+    def _entry(self, trial: FrozenTrial) -> _Entry:
+        attributes = trial.user_attrs
+        measured = {row["name"]: row["value"] for row in attributes.get(ledger.MEASUREMENT) or ()}
+        known = measured
+        if trial.state is TrialState.COMPLETE:
+            known = {**measured, **dict(zip(self._problem.names, trial.values, strict=True))}
+        elif not trial.state.is_finished():
+            known = attributes.get(PREDICTED) or {}
+        values = [known.get(name, np.nan) for name in self._problem.names]
+        finished = trial.state.is_finished()
+        return _Entry(
+            row=self._coding.canonical(self._coding.encode(trial.params)[None])[0],
+            epochs=float(trial.params.get(EPOCHS, 0.0)),
+            losses=tuple(self._problem.losses(values)),
+            costs=tuple(known.get(n, np.nan) if finished else np.nan for n in self._problem.priced),
+            done=trial.state is TrialState.COMPLETE,
+            stopped=trial.state is TrialState.PRUNED,
+            feasible=ledger.feasible(tuple(trial.constraints.values())),
+            seconds=float(attributes.get(ledger.SECONDS, np.nan)),
+            phase=attributes.get(PHASE),
+            params=trial.params,
+        )
+
+    def _arrays(self, entries: Mapping[int, _Entry]) -> Past:
+        found = list(entries.values())
+        width = len(self._problem.names)
+        costs = np.array([e.costs for e in found]).reshape(len(found), len(self._problem.priced))
+        return Past(
+            numbers=np.array(list(entries), dtype=np.int64),
+            rows=np.array([e.row for e in found], dtype=np.int16).reshape(
+                len(found), len(self._coding)
+            ),
+            epochs=np.array([e.epochs for e in found]),
+            losses=np.array([e.losses for e in found]).reshape(len(found), width),
+            costs={name: costs[:, place] for place, name in enumerate(self._problem.priced)},
+            done=np.array([e.done for e in found], dtype=bool),
+            stopped=np.array([e.stopped for e in found], dtype=bool),
+            feasible=np.array([e.feasible for e in found], dtype=bool),
+            seconds=np.array([e.seconds for e in found]),
+            phases=tuple(e.phase for e in found),
+            params=tuple(e.params for e in found),
+        )

@@ -1,0 +1,198 @@
+"""What a search wants to know before it tries settings, and the surrogates made of the answers.
+
+First the scores of every single choice; then, of those that scores say nothing about, the measured
+change; once the front's middle is known, the changes around it. Stateless but for what it learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressors.policies import policy_yaml
+from compressors.policies.policy import Policy
+from evaluation.probing.probe import Finding, Probe
+from search.sensitivity.coding import Coding, Rows
+from search.sensitivity.coding import kept as kept_of
+from search.sensitivity.surrogates import Additive, LogitAdditive, Surrogate
+from search.sensitivity.work import Work
+
+Floats = NDArray[np.float64]
+SCORE_SAMPLES = 256
+CHANGE_SAMPLES = 32
+TOGETHER = 24  # policies of one probe, so that several workers share the work
+MOST_NUMBERS = 4096  # of a row of changes that are kept: more cost time and tell no more
+REACH = 1  # choices beside the middle's own, on either side, that are probed around it
+EMPTY = policy_yaml.dump(Policy())
+
+
+@dataclass(frozen=True)
+class Single:
+    """One choice of one knob, as a column of the settings and as a policy."""
+
+    column: int
+    policy: str
+
+
+class Findings:
+    """What was learned, by probe; None where a probe failed."""
+
+    def __init__(self, coding: Coding, work: Work) -> None:
+        self._coding = coding
+        self._work = work
+        self._learned: dict[Probe, Finding | None] = {}
+        self._made: dict[bytes, list[Surrogate]] = {}
+        self._answered: set[bytes] = set()  # middles of which nothing is missing
+        self._asked: dict[bytes, list[tuple[int, str]]] = {}
+        self.singles = _singles(coding)
+        self._scores = Probe("scores", tuple(s.policy for s in self.singles), "", SCORE_SAMPLES)
+
+    def learn(self, probe: Probe, finding: Finding | None) -> None:
+        """Keep an answer."""
+        self._learned[probe] = finding
+        self._made.clear()
+        self._answered.clear()
+
+    def wanted(self, middle: Rows | None = None) -> list[Probe]:
+        """The probes whose answers are still missing; with a middle, those around it as well."""
+        key = b"" if middle is None else middle.tobytes()
+        if key in self._answered or not self.singles:
+            return []
+        if self._scores not in self._learned:
+            return [self._scores]
+        probes = self._of_unscored() + ([] if middle is None else self._around(middle))
+        missing = [probe for probe in probes if probe not in self._learned]
+        if not missing:
+            self._answered.add(key)
+        return missing
+
+    def table(self) -> Additive:
+        """The damage of each choice alone: its score, else its measured change, else a guess."""
+        table = _guessed(self._coding)
+        self._fill(table, [self._scores])
+        self._fill(table, self._of_unscored())
+        return Additive("gauss_newton", table)
+
+    def surrogates(self, middle: Rows | None = None) -> list[Surrogate]:
+        """All that the answers make possible, the cheapest first."""
+        key = b"" if middle is None else middle.tobytes()
+        if key not in self._made:
+            self._made[key] = self._surrogates(middle)
+        return self._made[key]
+
+    def _surrogates(self, middle: Rows | None) -> list[Surrogate]:
+        table = self.table()
+        found: list[Surrogate] = [table]
+        if middle is not None:
+            around = self._logits(middle, table)
+            found += [] if around is None else [around]
+        return found
+
+    def _fill(self, table: Floats, probes: Sequence[Probe]) -> None:
+        columns = {single.policy: single.column for single in self.singles}
+        for probe in probes:
+            finding = self._learned.get(probe)
+            damage = () if finding is None else finding.damage
+            for policy, value in zip(probe.policies, damage, strict=False):
+                if np.isfinite(value):
+                    table[columns[policy]] = max(float(value), 0.0)
+
+    def _of_unscored(self) -> list[Probe]:
+        finding = self._learned.get(self._scores)
+        known = np.full(len(self.singles), np.nan) if finding is None else finding.damage
+        pairs = zip(self.singles, known, strict=True)
+        policies = [single.policy for single, value in pairs if not np.isfinite(value)]
+        return _probes(policies, "")
+
+    def _around(self, middle: Rows) -> list[Probe]:
+        near = [policy for _, policy in self._near(middle)]
+        return _probes([EMPTY, *near], policy_yaml.dump(self._coding.policy(middle)))
+
+    def _near(self, middle: Rows) -> list[tuple[int, str]]:
+        """The settings beside the middle that differ in one knob: their column and policy."""
+        key = middle.tobytes()
+        if key not in self._asked:
+            self._asked[key] = self._beside(middle)
+        return self._asked[key]
+
+    def _beside(self, middle: Rows) -> list[tuple[int, str]]:
+        found = []
+        own_policy = policy_yaml.dump(self._coding.policy(middle))
+        for knob, (size, start) in enumerate(
+            zip(self._coding.sizes, self._coding.starts, strict=True)
+        ):
+            own = int(middle[knob])
+            for index in range(max(0, own - REACH), min(int(size), own + REACH + 1)):
+                if index == own or self._coding.knobs[knob].kind == "policy":
+                    continue
+                row = middle.copy()
+                row[knob] = index
+                policy = policy_yaml.dump(self._coding.policy(row))
+                if policy != own_policy:
+                    found.append((int(start) + index, policy))
+        return found
+
+    def _logits(self, middle: Rows, table: Additive) -> LogitAdditive | None:
+        """Outputs from the changes around a middle; what lies further off from the table."""
+        answers = [self._learned.get(probe) for probe in self._around(middle)]
+        if any(a is None or a.changes is None or a.outputs is None for a in answers):
+            return None
+        found = [a for a in answers if a is not None and a.changes is not None]
+        start = np.asarray(found[0].outputs, dtype=np.float32)
+        moved = np.concatenate([np.asarray(a.changes, dtype=np.float32) for a in found])
+        rows = max(1, MOST_NUMBERS // start.shape[1])
+        start, moved = start[:rows], moved[:, :rows]
+        changes = np.zeros((self._coding.width, start.size), dtype=np.float32)
+        known = [column for column, _ in self._near(middle)]
+        changes[known] = moved[1:].reshape(len(known), -1)
+        for own, size, start in zip(middle, self._coding.sizes, self._coding.starts, strict=True):
+            first, last = max(0, int(own) - REACH), min(int(size) - 1, int(own) + REACH)
+            changes[start : start + first] = changes[start + first]
+            changes[start + last + 1 : start + size] = changes[start + last]
+        extra = _beyond(self._coding, middle, table.table)
+        return LogitAdditive(
+            "logit_additive", changes, start, start + moved[0], found[0].scores, extra=extra
+        )
+
+
+def _probes(policies: Sequence[str], around: str) -> list[Probe]:
+    parts = [policies[at : at + TOGETHER] for at in range(0, len(policies), TOGETHER)]
+    return [Probe("changes", tuple(part), around, CHANGE_SAMPLES) for part in parts]
+
+
+def _singles(coding: Coding) -> list[Single]:
+    found = []
+    for knob, (size, start) in enumerate(zip(coding.sizes, coding.starts, strict=True)):
+        if coding.knobs[knob].kind == "policy":
+            continue
+        for index in range(int(size)):
+            policy = policy_yaml.dump(coding.single(knob, index))
+            if policy != EMPTY:
+                found.append(Single(int(start) + index, policy))
+    return found
+
+
+def _beyond(coding: Coding, middle: Rows, table: Floats) -> Floats:
+    """What choices further from the middle than was probed do, against the nearest probed."""
+    extra = np.zeros(coding.width)
+    for own, size, start in zip(middle, coding.sizes, coding.starts, strict=True):
+        last = min(int(size) - 1, int(own) + REACH)
+        for index in range(last + 1, int(size)):
+            extra[start + index] = max(table[start + index] - table[start + last], 0.0)
+    return extra
+
+
+def _guessed(coding: Coding) -> Floats:
+    """Damage by what is left alone, for choices of which nothing could be found out."""
+    table = np.zeros(coding.width)
+    for knob, values, start in zip(coding.knobs, coding.values, coding.starts, strict=True):
+        if knob.kind == "policy":
+            continue
+        words = None if knob.kind == "depth" else coding.space.fixed.words(knob.kind)
+        for index, value in enumerate(values):
+            left = 1.0 - float(value) if words is None else kept_of(words.step(value))
+            table[int(start) + index] = 0.1 * (1.0 - left) ** 4
+    return table

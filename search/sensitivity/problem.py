@@ -1,0 +1,116 @@
+"""What a search is after: objectives as losses, the box in which they count, bounds to keep.
+
+Losses are values turned so that less is better; scaled losses run from 0 at an ideal that nothing
+beats to 1 at the reference point, or at a bound where that is tighter. Knows no study.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.study.ledger import Objective
+from search.study.objectives import DROP
+
+Floats = NDArray[np.float64]
+POINTS = 0.1  # the reference point where none is given: worse by so many points of a fraction
+MARGIN = 0.1  # and by this share of any other objective
+THIN = 1e-9
+
+
+@dataclass(frozen=True)
+class Box:
+    """Where losses count: the ideal and the worst of each objective."""
+
+    ideal: Floats
+    worst: Floats
+
+    def scaled(self, losses: Floats) -> Floats:
+        """Losses in units of the box."""
+        found: Floats = (losses - self.ideal) / np.maximum(self.worst - self.ideal, THIN)
+        return found
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Objectives, the name of the quality among them, and bounds by name."""
+
+    objectives: tuple[Objective, ...]
+    quality: str
+    constraints: Mapping[str, float] = field(default_factory=dict)
+    # The quality's worst value, and of costs the worst share of the uncompressed model's.
+    reference_point: Mapping[str, float] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The objectives' names, in their order."""
+        return tuple(objective.name for objective in self.objectives)
+
+    @property
+    def place(self) -> int | None:
+        """Which objective is the quality, if any is."""
+        return self.names.index(self.quality) if self.quality in self.names else None
+
+    @property
+    def priced(self) -> tuple[str, ...]:
+        """The costs to predict: objectives and bounds other than of quality."""
+        wanted = (*self.names, *self.constraints)
+        return tuple(dict.fromkeys(n for n in wanted if n not in (self.quality, DROP)))
+
+    @property
+    def outer(self) -> tuple[str, ...]:
+        """The bounded costs that are no objectives."""
+        return tuple(name for name in self.priced if name not in self.names)
+
+    def losses(self, values: Sequence[float]) -> Floats:
+        """Values as losses."""
+        return np.asarray(values, dtype=np.float64) * self.signs()
+
+    def signs(self) -> Floats:
+        """1 for each objective to minimise, -1 for the others."""
+        return np.array([1.0 if o.direction == "minimize" else -1.0 for o in self.objectives])
+
+    def values(self, losses: Floats) -> dict[str, float]:
+        """One setting's losses as values by name."""
+        pairs = zip(self.names, losses * self.signs(), strict=True)
+        return {name: float(value) for name, value in pairs if np.isfinite(value)}
+
+    def scale(self, reference: Mapping[str, float]) -> float:
+        """The quality's own unit: 1 of a fraction, else the size of the uncompressed model's."""
+        place = self.place
+        if place is None or self.objectives[place].unit == "fraction":
+            return 1.0
+        return max(abs(reference.get(self.quality, 1.0)), THIN)
+
+    def box(self, reference: Mapping[str, float], seen: Floats) -> Box:
+        """The box, from the uncompressed model's values where they are known, else from losses."""
+        worst, ideal = [], []
+        for column, objective in enumerate(self.objectives):
+            sign = 1.0 if objective.direction == "minimize" else -1.0
+            known = reference.get(objective.name)
+            losses = seen[:, column] if len(seen) else np.zeros(1)
+            edge = float(losses.max()) if known is None else self._edge(objective, sign, known)
+            bound = self._bound(objective, sign, known)
+            low = -1.0 if objective.unit == "fraction" and sign < 0 else 0.0
+            worst.append(min(edge, bound))
+            ideal.append(min(low, float(losses.min()), worst[-1] - THIN))
+        return Box(np.array(ideal), np.array(worst))
+
+    def _edge(self, objective: Objective, sign: float, known: float) -> float:
+        given = (self.reference_point or {}).get(objective.name)
+        if given is not None:
+            return sign * (given if objective.name == self.quality else given * known)
+        if objective.unit == "fraction":
+            return sign * min(max(known + sign * POINTS, 0.0), 1.0)
+        return sign * known + MARGIN * abs(known)
+
+    def _bound(self, objective: Objective, sign: float, known: float | None) -> float:
+        bounds = [np.inf]
+        if objective.name in self.constraints:
+            bounds.append(sign * self.constraints[objective.name])
+        if objective.name == self.quality and DROP in self.constraints and known is not None:
+            bounds.append(sign * known + self.constraints[DROP])
+        return min(bounds)

@@ -1,0 +1,47 @@
+"""Of many settings the one that is worth measuring: the largest expected gain in hypervolume.
+
+Settings expected to break a bound on something that is no objective come last, and where none
+keeps all bounds, the one that breaks them least is taken. Bounds on objectives are the box's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.sensitivity.problem import Box, Problem
+from search.sensitivity.volumes import gains
+
+Floats = NDArray[np.float64]
+
+
+def expected_gain(losses: Floats, front: Floats, box: Box) -> Floats:
+    """The mean gain of each setting over the quantiles of its quality."""
+    scaled = box.scaled(losses)
+    flat = scaled.reshape(-1, scaled.shape[-1])
+    return gains(box.scaled(front), flat).reshape(losses.shape[:2]).mean(axis=1)
+
+
+def excess(problem: Problem, priced: Mapping[str, Floats], count: int) -> Floats:
+    """By how much each setting is expected to break bounds on what is no objective."""
+    found = np.zeros(count)
+    for name in problem.outer:
+        bound = problem.constraints[name]
+        found += np.maximum(priced[name] - bound, 0.0) / max(abs(bound), 1e-12)
+    return found
+
+
+def outside(losses: Floats, box: Box) -> Floats:
+    """How far each setting is from the box, by the middle of what is expected."""
+    middle = box.scaled(losses[:, losses.shape[1] // 2])
+    return np.nan_to_num(np.maximum(middle - 1.0, 0.0)).sum(axis=1)
+
+
+def best(gain: Floats, broken: Floats, away: Floats) -> int:
+    """The place of the setting to measure."""
+    allowed = broken <= 0
+    if allowed.any() and gain[allowed].max() > 0:
+        return int(np.where(allowed, gain, -1.0).argmax())
+    return int((broken + away).argmin())

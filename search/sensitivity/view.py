@@ -1,0 +1,117 @@
+"""A study seen at one moment, as all phases need it: what is measured and what is expected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.sensitivity.coding import Coding, Rows, Settings
+from search.sensitivity.forecast import Forecast, damage_of, forecast
+from search.sensitivity.past import Past
+from search.sensitivity.problem import Box, Problem
+from search.sensitivity.ranking import at_fixed_cost
+from search.sensitivity.surrogates import Surrogate
+from search.sensitivity.volumes import non_dominated
+from search.sensitivity.work import Work
+
+Floats = NDArray[np.float64]
+ENOUGH = 6  # measured settings, from which surrogates are told apart
+LATEST = 256  # of them that are ranked
+
+
+@dataclass(frozen=True)
+class View:
+    """What is known when a trial is asked."""
+
+    coding: Coding
+    work: Work
+    problem: Problem
+    past: Past
+    reference: Mapping[str, float]  # the uncompressed model's values, as far as known
+    surrogate: Surrogate
+    forecast: Forecast
+    box: Box
+
+    def measured(self) -> Floats:
+        """Scaled losses of all that is measured, or in flight and predicted."""
+        known = np.isfinite(self.past.losses).all(axis=1) & ~self.past.stopped & self.past.feasible
+        return self.box.scaled(self.past.losses[known])
+
+    def front(self) -> Rows:
+        """The settings of the measured front, or of whatever there is before one is."""
+        past = self.past
+        able = np.flatnonzero(past.done & past.feasible)
+        able = able if len(able) else np.flatnonzero(past.done)
+        if not len(able):
+            return np.zeros((1, len(self.coding)), dtype=np.int16)
+        losses = np.clip(self.box.scaled(past.losses[able]), 0.0, None)
+        inside = (losses < 1).all(axis=1)
+        if inside.any():
+            able, losses = able[inside], losses[inside]
+        return past.rows[able[non_dominated(losses)]]
+
+    def untried(self, rows: Rows, epochs: float = 0.0) -> Rows:
+        """Those of the settings that no trial had with so many epochs."""
+        past = self.past
+        tried = {row.tobytes() for row in past.rows[past.epochs == epochs]}
+        kept = [row.tobytes() not in tried for row in rows]
+        return rows[np.array(kept, dtype=bool)] if len(rows) else rows
+
+    def scaled_costs(self, settings: Settings) -> Floats:
+        """Expected costs that are objectives, in units of the box; NaN for the quality."""
+        priced = self.forecast.priced(settings)
+        empty = np.full(len(settings), np.nan)
+        pairs = zip(self.problem.names, self.problem.signs(), strict=True)
+        columns = [sign * priced[name] if name in priced else empty for name, sign in pairs]
+        return self.box.scaled(np.stack(columns, axis=1))
+
+
+def look(
+    coding: Coding,
+    work: Work,
+    problem: Problem,
+    past: Past,
+    reference: Mapping[str, float],
+    surrogates: Sequence[Surrogate],
+) -> View:
+    """The study as it is, through the surrogate that ranks its settings best."""
+    box = problem.box(reference, past.losses[past.done])
+    surrogate = choose(coding, problem, past, reference, surrogates)
+    expected = forecast(coding, work, problem, past, reference, surrogate)
+    return View(coding, work, problem, past, reference, surrogate, expected, box)
+
+
+def choose(
+    coding: Coding,
+    problem: Problem,
+    past: Past,
+    reference: Mapping[str, float],
+    surrogates: Sequence[Surrogate],
+) -> Surrogate:
+    """The surrogate of the best rank correlation at fixed cost; the first where none is better."""
+    if len(surrogates) == 1 or problem.place is None:
+        return surrogates[0]
+    scores = correlations(coding, problem, past, reference, surrogates)
+    best = max(scores.values(), default=0.0)
+    return next((s for s in surrogates if scores.get(s.name) == best), surrogates[0])
+
+
+def correlations(
+    coding: Coding,
+    problem: Problem,
+    past: Past,
+    reference: Mapping[str, float],
+    surrogates: Sequence[Surrogate],
+) -> dict[str, float]:
+    """Of each surrogate the rank correlation with measured damage at fixed cost."""
+    chosen = np.flatnonzero(past.done & (past.epochs == 0))[-LATEST:]
+    costs = [past.costs[name][chosen] for name in problem.priced if name in problem.names]
+    if len(chosen) < ENOUGH or problem.place is None or not costs:
+        return {}
+    damage = damage_of(problem, past.losses[chosen], reference)
+    settings = coding.settings(past.rows[chosen])
+    table = np.stack(costs, axis=1)
+    return {s.name: at_fixed_cost(s(settings), damage, table) for s in surrogates}

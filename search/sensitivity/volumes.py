@@ -1,0 +1,73 @@
+"""How much hypervolume points would add to a front, thousands of points at once.
+
+Losses are scaled so that the reference box is the unit cube and less is better. Exact for two
+objectives; for more, a share of fixed quasi-random points in what is not dominated yet.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+POINTS = 8192
+
+
+def non_dominated(points: Floats) -> NDArray[np.bool_]:
+    """Which points no other beats; of equal ones the first."""
+    count = len(points)
+    kept = np.ones(count, dtype=bool)
+    order = np.lexsort(points.T[::-1])
+    for place in order:
+        if not kept[place]:
+            continue
+        beaten = np.all(points[place] <= points, axis=1)
+        beaten[place] = False
+        kept &= ~beaten
+    return kept
+
+
+def gains(front: Floats, points: Floats) -> Floats:
+    """The volume of the unit cube that each point would add to what the front dominates."""
+    inside = np.clip(points, 0.0, 1.0)
+    if points.shape[1] == 1:
+        best = min(1.0, float(front.min(initial=1.0)))
+        return np.maximum(best - inside[:, 0], 0.0)
+    return _two(front, inside) if points.shape[1] == 2 else _many(front, inside)
+
+
+def _two(front: Floats, points: Floats) -> Floats:
+    front = front[np.all(front < 1, axis=1)]
+    front = np.clip(front[non_dominated(front)], 0.0, 1.0) if len(front) else front
+    front = front[np.argsort(front[:, 0])]
+    # Strips between the front's first coordinates, and how high each is free below.
+    left = np.concatenate([[0.0], front[:, 0]])
+    right = np.concatenate([front[:, 0], [1.0]])
+    height = np.concatenate([[1.0], front[:, 1]])
+    x, y = points[:, :1], points[:, 1:]
+    widths = np.clip(right - np.maximum(left, x), 0.0, None)
+    found: Floats = (widths * np.clip(height - y, 0.0, None)).sum(axis=1)
+    return found
+
+
+def _many(front: Floats, points: Floats) -> Floats:
+    samples = _cube(points.shape[1])
+    for point in front[np.all(front < 1, axis=1)]:
+        samples = samples[~np.all(samples >= point, axis=1)]
+    found = np.zeros(len(points))
+    for line, point in enumerate(points):
+        found[line] = np.count_nonzero(np.all(samples >= point, axis=1))
+    return found / POINTS
+
+
+@cache
+def _cube(dimensions: int) -> Floats:
+    """Fixed points spread over the unit cube, by an additive recurrence."""
+    root = 1.0
+    for _ in range(40):
+        root = (1.0 + root) ** (1.0 / (dimensions + 1))
+    steps = root ** -np.arange(1.0, dimensions + 1)
+    found: Floats = (0.5 + np.outer(np.arange(1.0, POINTS + 1), steps)) % 1.0
+    return found
