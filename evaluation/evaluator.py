@@ -60,7 +60,7 @@ class Evaluator:
         self.target = target
         kept = ContentCache(cache_dir() / "content", generation=generation())
         self._stack = Stack(task.model(), task, kept)
-        self._prober = Prober(self._stack, task)
+        self._prober = Prober(self._stack, task, kept)
         self._reference: Artifact | None = None
 
     @property
@@ -110,7 +110,7 @@ class Evaluator:
     def probe(self, probe: Probe, folder: Path) -> Finding:
         """What a change does, cheaply found out, and kept in the folder under the probe's key."""
         with quiet.busy():
-            found = self._prober.run(probe)
+            found = self._prober.run(probe, quiet.pause_point)
         finding_files.write(finding_files.path_of(folder, probe.key()), found)
         gc.collect()
         return found

@@ -7,7 +7,7 @@ callable, so that the same code scores a torch module and an exported file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -15,6 +15,15 @@ from compressors.data import Batch, Split
 from evaluation.measurement import Metric, Value
 
 Predict = Callable[..., Tensor]  # a batch's positional inputs -> outputs
+
+
+@runtime_checkable
+class OffersDistance(Protocol):
+    """A task that says how far outputs are apart, where neither of our own distances fits it."""
+
+    def distance(self, outputs: Tensor, reference: Tensor) -> Tensor:
+        """Of a batch's outputs from the uncompressed model's, sample by sample; 0 where equal."""
+        ...
 
 
 class Task(Protocol):

@@ -13,14 +13,21 @@ from torch.nn import functional as F
 
 def distillation(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """How far the student's outputs are from the teacher's."""
-    dim = _class_dimension(student.shape, targets.shape)
-    if dim >= student.dim() or student.shape[dim] < 2 or targets.is_floating_point():
+    scores, taught = class_scores(student, targets), class_scores(teacher, targets)
+    if scores is None or taught is None:
         return F.mse_loss(student, teacher)
-    width = student.shape[dim]
-    soft_student = F.log_softmax(student.movedim(dim, -1).reshape(-1, width) / temperature, dim=1)
-    soft_teacher = F.log_softmax(teacher.movedim(dim, -1).reshape(-1, width) / temperature, dim=1)
+    soft_student = F.log_softmax(scores / temperature, dim=1)
+    soft_teacher = F.log_softmax(taught / temperature, dim=1)
     divergence = F.kl_div(soft_student, soft_teacher, reduction="batchmean", log_target=True)
     return divergence * temperature**2
+
+
+def class_scores(outputs: Tensor, targets: Tensor) -> Tensor | None:
+    """The outputs as rows of scores of classes, None where they are none."""
+    dim = _class_dimension(outputs.shape, targets.shape)
+    if dim >= outputs.dim() or outputs.shape[dim] < 2 or targets.is_floating_point():
+        return None
+    return outputs.movedim(dim, -1).reshape(-1, outputs.shape[dim])
 
 
 def _class_dimension(outputs: torch.Size, targets: torch.Size) -> int:

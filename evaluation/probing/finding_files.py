@@ -26,11 +26,9 @@ def write(path: Path, finding: Finding) -> None:
         "evaluations": np.float64(finding.evaluations),
         "scores": np.bool_(finding.scores),
     }
-    optional = {"changes": finding.changes, "outputs": finding.outputs}
-    arrays |= {name: array for name, array in optional.items() if array is not None}
     make_folder(path.parent)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, allow_pickle=False, **arrays, **finding.arrays())
 
 
 def read(path: Path) -> Finding | None:
@@ -42,6 +40,7 @@ def read(path: Path) -> Finding | None:
                 evaluations=float(file["evaluations"]),
                 changes=file.get("changes"),
                 outputs=file.get("outputs"),
+                reference=file.get("reference"),
                 scores=bool(file["scores"]),
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

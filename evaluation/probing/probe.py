@@ -24,10 +24,12 @@ Kind = Literal["scores", "changes"]
 class Probe:
     """Policies of which the damage is wanted, all on the same calibration samples.
 
-    Each of `policies`, and `around`, is a whole policy as canonical YAML; what is found is the
-    difference that a policy makes to `around`, "" for the uncompressed model. `scores` are
-    estimated from gradients for changes of weights alone, `changes` are measured on the outputs.
-    A sample is one input of the model, such as an image or a whole sequence.
+    Each of `policies`, and `around`, is a whole policy as canonical YAML, "" the uncompressed
+    model; what is found is the difference that a policy makes to `around`. `scores` are estimated
+    from gradients for changes of weights alone: one backward pass a sample, however many policies,
+    so that they are best asked in one probe; `changes` are measured on the outputs, a forward pass
+    each. A sample is one input of the model, such as an image or a whole sequence; there are no
+    more than the calibration split has. What a policy says of training is left out.
     """
 
     kind: Kind
@@ -62,14 +64,22 @@ class Probe:
 class Finding:
     """What a probe found, a line a policy; NaN where nothing can be said of a policy.
 
-    `damage` is on the scale of the distance of outputs (see `distances`). The other arrays come
-    with `changes`: `outputs` of `around`, a row for each sample (each position, where outputs
-    have several), and what each policy adds to them. `scores` says that a row holds the scores
-    of classes, so that the distance of two rows is a divergence.
+    `damage` is a distance of outputs (see `distances`): measured, from the uncompressed model's; or
+    estimated by `scores`, from those of `around`, and NaN where a policy changes more than weights
+    (activations, depth). The other arrays come with `changes`: `outputs` of `around` and of the
+    uncompressed model (`reference`), a row for each sample (for positions, where outputs have
+    several), and what each policy adds to `outputs`. `scores` says that a row holds the scores of
+    classes, so that the distance of two rows is a divergence.
     """
 
     damage: NDArray[np.float64]
     evaluations: float  # whole validation splits that answering it takes, found in a cache or not
     changes: NDArray[Any] | None = None  # [policies, rows, outputs]
     outputs: NDArray[Any] | None = None  # [rows, outputs]
+    reference: NDArray[Any] | None = None  # [rows, outputs]
     scores: bool = False
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays besides `damage` that there are."""
+        named = {"changes": self.changes, "outputs": self.outputs, "reference": self.reference}
+        return {name: array for name, array in named.items() if array is not None}

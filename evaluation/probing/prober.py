@@ -1,20 +1,137 @@
-"""Answers probes about a task's model."""
+"""Answers probes about a task's model, each once: what was found is kept by content.
+
+`scores` come from gradients (see `gauss_newton`), `changes` from the outputs of the compressed
+models themselves. Policies are taken without their training. Knows nothing of who asks, and why.
+"""
 
 from __future__ import annotations
 
-from compressors.errors import UserError
+from collections.abc import Callable
+from copy import deepcopy
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import nn
+
+from compressors.calibration import digest
+from compressors.calibration.cache import ContentCache
+from compressors.data import Batch
+from compressors.policies import policy_yaml
+from compressors.policies.policy import Policy
+from compressors.policies.policy_rules import effective, expand
 from compressors.stack import Stack
+from compressors.structures.attention import open_attentions
+from evaluation.probing import finding_tensors
+from evaluation.probing.distances import spread
+from evaluation.probing.gauss_newton import damages
+from evaluation.probing.outputs import changes_of_outputs
 from evaluation.probing.probe import Finding, Probe
+from evaluation.probing.samples import answers, first_samples, size
+from evaluation.probing.together import changes_weights_alone, grouped, plain
+from evaluation.probing.weights import Weights, difference, weights_of
 from evaluation.task import Task
+
+GENERATION = 1  # of the way in which probes are answered
+BACKWARD = 2  # forward passes that a backward pass takes
 
 
 class Prober:
-    """Holds what probes share."""
+    """A stack and a task, between probes."""
 
-    def __init__(self, stack: Stack, task: Task) -> None:
+    def __init__(self, stack: Stack, task: Task, cache: ContentCache | None = None) -> None:
         self._stack = stack
         self._task = task
+        self._cache = ContentCache() if cache is None else cache
 
-    def run(self, probe: Probe) -> Finding:
-        """What a probe asks for."""
-        raise UserError("Probes are not answered yet.")
+    def run(self, probe: Probe, on_step: Callable[[], None] = lambda: None) -> Finding:
+        """What a probe asks for; `on_step` is called now and then."""
+        batches = first_samples(self._task, probe.samples)
+        key = digest.of_text("probe", probe.key(self._content), digest.of_batches(batches))
+        answer = self._scores if probe.kind == "scores" else self._changes
+        kept = self._cache.remembered(
+            key, lambda: finding_tensors.pack(answer(probe, batches, on_step))
+        )
+        return finding_tensors.unpack(kept)
+
+    def _changes(self, probe: Probe, batches: list[Batch], on_step: Callable[[], None]) -> Finding:
+        policies, around = self._read(probe)
+        return changes_of_outputs(
+            self._stack, self._task, policies, around, batches, self._splits(batches), on_step
+        )
+
+    def _scores(self, probe: Probe, batches: list[Batch], on_step: Callable[[], None]) -> Finding:
+        policies, around = self._read(probe)
+        model = self._original()
+        with torch.no_grad():
+            reference = answers(model, batches)
+        found = self._weight_changes(policies, around, model, on_step)
+        known = [index for index, change in enumerate(found) if change is not None]
+        damage = np.full(len(policies), np.nan)
+        damage[known] = damages(
+            model,
+            batches,
+            [change for change in found if change is not None],
+            spread(reference.rows),
+            on_step,
+        )
+        cost = (1 + BACKWARD) * self._splits(batches)
+        return Finding(damage=damage, evaluations=cost, scores=reference.scores)
+
+    def _weight_changes(
+        self, policies: list[Policy], around: Policy, model: nn.Module, on_step: Callable[[], None]
+    ) -> list[Weights | None]:
+        """What each policy adds to the original's weights; None where that is not all it does."""
+        layers = [layer.name for layer in self._stack.structure.layers]
+        original = weights_of(model, model, layers) or {}
+        base = self._stack.apply(around)
+        known = weights_of(base.module, model, layers)
+        able = [changes_weights_alone(policy, around) for policy in policies]
+        found: list[Weights | None] = [None] * len(policies)
+        if known is None:
+            return found
+        start = original | known
+        wanted = [index for index, is_able in enumerate(able) if is_able]
+        for group in grouped([policies[index] for index in wanted], around):
+            on_step()
+            made = self._stack.apply(group.policy)
+            for place, changed in group.layers.items():
+                weights = weights_of(made.module, model, layers if changed is None else changed)
+                if weights is None:
+                    continue
+                change = difference(weights, start)
+                if change or made.record.parameters == base.record.parameters:
+                    found[wanted[place]] = change
+        return found
+
+    def _read(self, probe: Probe) -> tuple[list[Policy], Policy]:
+        """The policies and the one around which they are, without patterns and training."""
+        around, *policies = (
+            effective(expand(plain(policy_yaml.load(text)), self._stack.structure))
+            if text
+            else Policy()
+            for text in (probe.around, *probe.policies)
+        )
+        return policies, around
+
+    def _original(self) -> nn.Module:
+        """The uncompressed model, every layer of it where the structure says."""
+        model = deepcopy(self._stack.apply(Policy()).module).eval()
+        open_attentions(model)
+        return model
+
+    def _splits(self, batches: list[Batch]) -> float:
+        """How much of a validation split so many samples are."""
+        return sum(map(size, batches)) / self._validation
+
+    @cached_property
+    def _validation(self) -> int:
+        return sum(map(size, self._task.batches("validation")))
+
+    @cached_property
+    def _content(self) -> str:
+        """A digest of the model, what it answers, and what an evaluation is."""
+        model = self._stack.apply(Policy()).module.eval()
+        few = answers(model, first_samples(self._task, 8))
+        told = [digest.of_tensor(tensor) for tensor in few.outputs]
+        return digest.of_text(GENERATION, digest.of_model(model), *told, self._validation)
