@@ -44,12 +44,10 @@ def changes_of_outputs(
     passes = 1 + (base is not reference)
     for index, policy in enumerate(policies):
         on_step()
-        try:
-            module = _module(stack, policy)
-        except PolicyError:
+        found = reference if policy == Policy() else _tried(stack, policy, batches)
+        if found is None:
             continue
-        found = answers(module, batches)
-        passes += 1
+        passes += found is not reference
         damage[index] = distance(found, reference, task).mean()
         changes[index] = (found.rows - base.rows)[shown]
     return Finding(
@@ -69,6 +67,13 @@ def distance(found: Answers, reference: Answers, task: Task) -> NDArray[np.float
         told = torch.cat([task.distance(ours, theirs).reshape(-1) for ours, theirs in pairs])
         return np.asarray(told.double().numpy())
     return distances(found.rows, reference.rows, scores=reference.scores)
+
+
+def _tried(stack: Stack, policy: Policy, batches: list[Batch]) -> Answers | None:
+    try:
+        return answers(_module(stack, policy), batches)
+    except PolicyError:
+        return None
 
 
 def _module(stack: Stack, policy: Policy) -> nn.Module:

@@ -36,6 +36,7 @@ class Study:
         self._study = study
         self._asked: dict[int, optuna.Trial] = {}
         self._reference: Measurement | None = None
+        self._may_wait = True  # looked up again for as long as a trial does
 
     @staticmethod
     def open(url: str, name: str, identity: Mapping[str, Any]) -> Study:
@@ -63,6 +64,7 @@ class Study:
 
     def enqueue(self, params: Mapping[str, Any], baseline: str) -> None:
         """Add a trial with these parameters to be asked before the sampler's own."""
+        self._may_wait = True
         with storage_errors(self._url):
             self._study.enqueue_trial(dict(params), user_attrs={ledger.BASELINE: baseline})
 
@@ -119,10 +121,13 @@ class Study:
 
     def waits(self) -> bool:
         """Whether a trial waits to be asked before the sampler's own."""
-        return any(trial.state is TrialState.WAITING for trial in self.trials())
+        if self._may_wait:
+            self._may_wait = any(trial.state is TrialState.WAITING for trial in self.trials())
+        return self._may_wait
 
     def put_back(self) -> None:
         """Let every trial in flight wait, to be asked again with the parameters it has."""
+        self._may_wait = True
         storage = self._study._storage
         with storage_errors(self._url):
             for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

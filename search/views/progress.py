@@ -40,6 +40,7 @@ class Tally:
         self.share = front.find(rows).share  # the hypervolume's share of its box
         self._clock, self._start = clock, clock()
         self._told = 0.0  # seconds until the last trial was told
+        self.probing = ""  # what is being found out before the next trial
 
     def add(self, row: TrialRow) -> None:
         """Count a trial in."""
@@ -102,6 +103,10 @@ class LineProgress:
         remaining = f"  {duration(left)} left" if left else ""
         self._print(f"{counted} {line(row, self._tally.rows.objectives)}{remaining}")
 
+    def probing(self, done: int, total: int) -> None:
+        """Say that the network is being probed."""
+        self._print(probes(done, total))
+
     def closed(self) -> None:
         """Nothing to put back."""
 
@@ -136,6 +141,11 @@ class LiveProgress:
             self._tally.add(row)
             self._last = row
 
+    def probing(self, done: int, total: int) -> None:
+        """Show that the network is being probed."""
+        if self._tally is not None:
+            self._tally.probing = probes(done, total) if done < total else ""
+
     def closed(self) -> None:
         """Leave the last state of the panel on the screen."""
         if self._live is not None:
@@ -154,6 +164,11 @@ def panel(tally: Tally, last: TrialRow | None = None) -> RenderableType:
         f"{duration(left)} left" if left else f"{duration(tally.elapsed)} so far",
     )
     return Group(head, _best(tally), _footer(tally, last))
+
+
+def probes(done: int, total: int) -> str:
+    """How far the probes are that the sampler waits for."""
+    return f"probing the network: {done} of {count(total, 'probe')} answered"
 
 
 def line(row: TrialRow, objectives: Sequence[Objective]) -> str:
@@ -193,6 +208,8 @@ def _footer(tally: Tally, last: TrialRow | None) -> Text:
     text = Text("  ".join(parts), style="dim")
     if failures:
         text.append(f"\nlast failure: {failures[-1].reason or 'no reason given'}", style="red")
+    if tally.probing:
+        text.append(f"\n{tally.probing}")
     if last is not None:
         text.append(f"\n{line(last, tally.rows.objectives)}", style="dim")
     return text
