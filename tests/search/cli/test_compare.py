@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from search.cli.main import main
+from tests.in_process import paredown
 
 WORDS = ("experiment=smoke", "target=npu_sim", "tracking=none", "budget.trials=4")
 
@@ -18,8 +17,7 @@ WORDS = ("experiment=smoke", "target=npu_sim", "tracking=none", "budget.trials=4
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("searched")
-    command = [str(Path(sys.executable).parent / "paredown"), "search", *WORDS]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = paredown("search", *WORDS, cwd=folder)
     assert done.returncode == 0, done.stderr
     shutil.copytree(folder / "outputs" / "smoke", folder / "outputs" / "again")
     return folder
