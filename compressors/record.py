@@ -32,10 +32,12 @@ class LayerRecord:
     rounding: str | None = None
     dynamic: bool = False  # activations' ranges are found on every input
     signed: bool = False  # 0 is the middle of activations' grid
+    by_row: bool = False  # every row of activations has a range of its own
     compute_bits: int | None = None  # of the integer kernel it is meant for; None: float
     sparsity: float = 0.0  # share of weights that are zero because they were set so
     pattern: str | None = None  # n:m
     simulated: tuple[str, ...] = ()  # steps that change the numbers here and no cost
+    groups: int = 1  # of a convolution
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,7 @@ def _as_it_was(source: Layer) -> LayerRecord:
         in_channels=source.in_channels,
         out_channels=source.out_channels,
         parameters=source.parameters,
+        groups=source.groups,
     )
 
 
@@ -108,6 +109,7 @@ def _layer_record(module: nn.Module, name: str, source: Layer, done: Done) -> La
         sparsity=done.masks.sparsity(name),
         pattern=sparse.pattern if sparse and window and done.masks.obeys(name, *window) else None,
         simulated=tuple(step for step, taken in steps if taken),
+        groups=getattr(layer, "groups", 1),
         **(_quantised(wrapper.settings) if wrapper else {}),
     )
 
@@ -118,6 +120,7 @@ def _quantised(settings: Quantize) -> dict[str, Any]:
         "activation_bits": settings.activations,
         "dynamic": settings.dynamic,
         "signed": settings.signed,
+        "by_row": settings.by_row,
     }
     if settings.weights is None:
         return found

@@ -64,11 +64,14 @@ class Capability:
     )
     granularities: tuple[str, ...] = (DEFAULT_GRANULARITY, "tensor")
     dynamic: bool | tuple[LayerKind, ...] = False  # kinds whose ranges may be found on every input
+    only_dynamic: tuple[Precision, ...] = ()  # have no kernel for fixed ranges; to be asked for
+    rows: tuple[LayerKind, ...] = ()  # kinds of which every row of an input may have its own
     zero_points: bool = True  # of activations; without, 0 is the middle of their grid
     patterns: tuple[str, ...] = ()  # n:m of sparse weights with a kernel that gains by them
     skips_zeros: bool = False  # any zero weight is left out of the computation
     mask_bits: float | None = None  # a weight, to leave zeros out of the file; None: it cannot
     integer_activations: bool = True  # whether rounded activations are computed as integers
+    integer_groups: bool = True  # also those of convolutions in groups
     # Kernels that take other weights than `functions` and `granularities` say, by what they are.
     formats: Mapping[tuple[LayerKind, Precision], Formats] = field(default_factory=dict)
     # Widths for which there is no kernel: fewer bytes in the file, computed as wider ones.
@@ -76,8 +79,12 @@ class Capability:
     storage_only: bool = False  # whether those are taken
 
     def offered(self, kind: LayerKind, function: str = DEFAULT_FUNCTION) -> tuple[Precision, ...]:
-        """The precisions of a kind with the weights in one number format, or in float."""
-        return tuple(p for p in self._valid(kind) if function in self._functions(kind, p))
+        """The precisions of a kind with the weights in one number format, or in float.
+
+        Those that must be dynamic are left out, for a precision alone does not say so.
+        """
+        valid = (p for p in self._valid(kind) if p not in self.only_dynamic)
+        return tuple(p for p in valid if function in self._functions(kind, p))
 
     def refusal(self, layer: LayerRecord) -> str | None:
         """What the target cannot carry out of a layer, with the valid choices; None: nothing."""
@@ -89,6 +96,10 @@ class Capability:
             return f"as {asked}; valid for {layer.kind}: {choices(valid) or 'nothing'}{advice}"
         if layer.dynamic and not (self.dynamic is True or layer.kind in (self.dynamic or ())):
             return "with dynamic activations; valid: dynamic false"
+        if layer.by_row and layer.kind not in self.rows:
+            return "with a range for every row of activations; valid: by_row false"
+        if asked in self.only_dynamic and not layer.dynamic:
+            return f"as {asked} with fixed ranges of activations; valid: dynamic true"
         if layer.activation_bits is not None and not (self.zero_points or layer.signed):
             return "with activations that have a zero point; valid: signed true"
         return None if layer.weight_bits is None else self._weight_refusal(layer, asked)
@@ -126,7 +137,8 @@ class Capability:
         steps = []
         if (layer.sparsity or layer.pattern) and not self._gains_by_zeros(layer):
             steps.append("sparsify")
-        if layer.activation_bits is not None and not self.integer_activations:
+        integers = self.integer_activations and (self.integer_groups or layer.groups == 1)
+        if layer.activation_bits is not None and not integers:
             steps.append("quantize.activations")
         if Precision(layer.weight_bits, layer.activation_bits) in self.stored.get(layer.kind, ()):
             steps.append(STORED)

@@ -83,6 +83,8 @@ def _quantize(step: Quantize, name: str, structure: Structure) -> Reason:
         )
     if layer.kind == "embedding" and step.bias_correction:
         return "an embedding has no sums to make good; valid: bias_correction false"
+    if step.by_row and layer.kind != "linear":
+        return f"by_row is for linear layers, and it is {_article(layer)}; valid: false"
     if step.smooth and layer.kind != "linear":
         return f"smooth is for linear layers, and it is {_article(layer)}; valid: 0"
     return None

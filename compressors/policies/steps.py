@@ -158,7 +158,7 @@ FUNCTION_BITS: dict[str, tuple[int, ...]] = {
     "e5m2": (8,),
 }
 AFFINE = ("symmetric", "asymmetric")
-OF_INPUTS = ("dynamic", "signed")
+OF_INPUTS = ("dynamic", "signed", "by_row")
 OF_WEIGHTS = ("function", "granularity", "group", "rounding", "bias_correction")  # keys of quantize
 GROUP = 32
 
@@ -170,7 +170,8 @@ class Quantize:
     Weights alone: stored in so many bits, computed in float. Both: computed in integers where the
     function is affine. `function` is the weights' number format; activations are affine, a tensor
     as a whole, their ranges fixed beforehand or, with `dynamic`, found on every input; `signed`
-    ones have a grid of which 0 is the middle, as kernels without zero points need.
+    ones have a grid of which 0 is the middle, as kernels without zero points need. With `by_row`
+    every row of every input (a token's, say) has a grid of its own, of which 0 is the middle.
     """
 
     weights: int | None
@@ -183,6 +184,7 @@ class Quantize:
     bias_correction: bool = False
     dynamic: bool = False
     signed: bool = False
+    by_row: bool = False
     smooth: float = 0.0  # how far inputs' outliers move into the weights (SmoothQuant's alpha)
 
     def __post_init__(self) -> None:
@@ -194,6 +196,7 @@ class Quantize:
         values.flag("quantize.bias_correction", self.bias_correction)
         values.flag("quantize.dynamic", self.dynamic)
         values.flag("quantize.signed", self.signed)
+        values.flag("quantize.by_row", self.by_row)
         smooth = values.share("quantize.smooth", self.smooth, zero=True, one=False)
         values.put(self, "smooth", smooth)
         self._check_together()
@@ -226,6 +229,8 @@ class Quantize:
             raise PolicyError("quantize.dynamic cannot be true with float activations.")
         if self.signed and (self.activations is None or self.dynamic):
             raise PolicyError("quantize.signed takes activations in bits, and is not for dynamic.")
+        if self.by_row and not self.dynamic:
+            raise PolicyError("quantize.by_row takes dynamic activations; valid: dynamic true.")
         if self.smooth and (self.weights is None or self.activations is None):
             raise PolicyError("quantize.smooth takes weights and activations in bits.")
 

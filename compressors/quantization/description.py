@@ -66,7 +66,8 @@ class LayerQuantization:
     Of symmetric weights with a scale for each output channel (or one in all, said of each), the
     simulated weight is integers * scales. Whatever the format, `stored` has the codes. The
     simulated input is (clamp(round(x / scale) + zero_point, 0, 2^bits - 1) - zero_point) * scale;
-    with `dynamic` the scale and the zero point are every input's own.
+    with `dynamic` the scale and the zero point are every input's own, with `by_row` the scale is
+    every row's own and the zero point is the middle.
     """
 
     weight_bits: int | None
@@ -79,6 +80,7 @@ class LayerQuantization:
     granularity: str | None = None
     group: int | None = None
     dynamic: bool = False
+    by_row: bool = False
     smoothing: Tensor | None = None  # inputs are divided by it, before they are rounded
     stored: StoredWeight | None = None
 
@@ -110,6 +112,7 @@ def _layer(wrapper: QuantizedLayer) -> LayerQuantization:
         granularity=settings.granularity if weights else None,
         group=settings.group if weights and settings.granularity == "group" else None,
         dynamic=settings.dynamic,
+        by_row=settings.by_row,
         smoothing=wrapper.smoothing,
         stored=stored(weights, weight) if weights else None,
     )

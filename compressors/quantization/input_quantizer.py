@@ -3,7 +3,8 @@
 A signed grid is one whose zero point is fixed in the middle: -128 to 127 of 8 bits.
 
 The range is fixed beforehand, learned in training, or (`dynamic`) that of every input itself, as
-ONNX's DynamicQuantizeLinear finds it. Knows nothing of how a fixed range was chosen.
+ONNX's DynamicQuantizeLinear finds it, or that of every row of it (`by_row`), around 0, as torchao's
+dynamic 8-bit layers find it. Knows nothing of how a fixed range was chosen.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from compressors.quantization.straight_through import (
 )
 
 SMALLEST_SCALE = 1e-8
+SMALLEST_STEP = torch.finfo(torch.float32).eps  # of a row of zeros, or nearly so
 
 
 class Observer(Protocol):
@@ -43,13 +45,20 @@ class InputQuantizer(nn.Module):
     zero_point: Tensor
 
     def __init__(
-        self, bits: int, device: torch.device, *, dynamic: bool = False, signed: bool = False
+        self,
+        bits: int,
+        device: torch.device,
+        *,
+        dynamic: bool = False,
+        signed: bool = False,
+        by_row: bool = False,
     ) -> None:
         super().__init__()
         self.bits = bits
         self.highest: int = 2**bits - 1
         self.dynamic = dynamic
         self.signed = signed
+        self.by_row = by_row
         self.mode: Scales = "fixed"
         self.log_step: nn.Parameter | None = None
         self.observer: Observer | None = None
@@ -102,7 +111,7 @@ class InputQuantizer(nn.Module):
 
     def _rounded(self, x: Tensor) -> Tensor:
         if self.dynamic:
-            return self._by_itself(x)
+            return self._row_by_row(x) if self.by_row else self._by_itself(x)
         zero = int(self.zero_point)
         if self.log_step is None:
             return round_to_grid(x, float(self.scale), -zero, self.highest - zero)
@@ -127,3 +136,12 @@ class InputQuantizer(nn.Module):
         if not math.isfinite(scale):
             return x * math.nan
         return round_to_grid(x, scale, -int(shift), self.highest - int(shift))
+
+    def _row_by_row(self, x: Tensor) -> Tensor:
+        """By the largest number of each row, in single precision."""
+        if x.numel() == 0:
+            return x
+        largest = x.detach().abs().amax(-1, keepdim=True).float()
+        step = (largest / (self.highest / 2)).clamp(min=SMALLEST_STEP)
+        middle = 2 ** (self.bits - 1)
+        return round_to_grid(x, step, -middle, self.highest - middle)

@@ -92,7 +92,11 @@ def _inputs(
     if entry.activations is None:
         return None
     quantizer = InputQuantizer(
-        entry.activations, device, dynamic=entry.dynamic, signed=entry.signed
+        entry.activations,
+        device,
+        dynamic=entry.dynamic,
+        signed=entry.signed,
+        by_row=entry.by_row,
     )
     if not entry.dynamic:
         quantizer.set_range(*fitted_range(name, entry, seen, cache))

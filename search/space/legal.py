@@ -104,9 +104,10 @@ def _as_recorded(layer: Layer, step: Any) -> LayerRecord:
             "granularity": f"group{step.group}" if grouped else step.granularity,
             "dynamic": step.dynamic,
             "signed": step.signed,
+            "by_row": step.by_row,
         }
     shape = (layer.kind, layer.in_channels, layer.out_channels, layer.parameters)
-    return LayerRecord(layer.name, layer.name, *shape, **facts)
+    return LayerRecord(layer.name, layer.name, *shape, groups=layer.groups, **facts)
 
 
 def _sparse_reason(capability: Capability) -> str:

@@ -69,6 +69,7 @@ def quantizes(draw: st.DrawFn) -> Quantize:
         "ranges": words(steps.Ranges),
         "dynamic": st.booleans(),
         "signed": st.booleans(),
+        "by_row": st.booleans(),
     }
     if draw(st.integers(0, 4)) == 0:
         return draw(legal(Quantize, weights=st.none(), **inputs))

@@ -131,6 +131,7 @@ def _quantize(draw: Draw, layer: Layer, careless: bool) -> Quantize:
         bias_correction=draw(st.booleans()) and layer.kind != "embedding",
         dynamic=dynamic,
         signed=activations is not None and not dynamic and draw(st.booleans()),
+        by_row=dynamic and layer.kind == "linear" and draw(st.booleans()),
         smooth=draw(st.sampled_from([0.0, 0.5]))
         if layer.kind == "linear" and activations is not None and bits is not None
         else 0.0,

@@ -29,13 +29,15 @@ from compressors.record import CompressedModel
 from evaluation.lowering.attention import plain_attention
 from evaluation.targets.torch_device import norms
 from evaluation.targets.torch_device.integers import GroupedConv2d, IntegerConv2d, IntegerLinear
+from evaluation.targets.torch_device.rounding import Product
 from evaluation.targets.torch_device.stored import store
 
+SIGNED = Product()
 LEFT_OUT = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
 
 
-def program(compressed: CompressedModel, multiple: int = 1) -> ExportedProgram:
-    """The program of a model, in float32 where it is float; `multiple` is of integer products."""
+def program(compressed: CompressedModel, product: Product = SIGNED) -> ExportedProgram:
+    """The program of a model, in float32 where it is float; its integer products as told."""
     module = deepcopy(compressed.module).cpu().eval()
     described = describe(module)
     strip(module)
@@ -44,7 +46,7 @@ def program(compressed: CompressedModel, multiple: int = 1) -> ExportedProgram:
     with plain_attention(), torch.no_grad():
         called = _called(module, example)
         for name, facts in described.items():
-            _lower(module, name, facts, multiple, called=name in called)
+            _lower(module, name, facts, product, called=name in called)
         norms.fold(module, example)
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         exported = _export(module, example)
@@ -105,23 +107,23 @@ def _called(module: nn.Module, example: tuple[Tensor, ...]) -> set[str]:
 
 
 def _lower(
-    module: nn.Module, name: str, facts: LayerQuantization, multiple: int, *, called: bool
+    module: nn.Module, name: str, facts: LayerQuantization, product: Product, *, called: bool
 ) -> None:
     """Put what computes as recorded in a layer's place."""
     layer = module.get_submodule(name)
     if facts.activation_bits is not None and called:
-        replace(module, name, _integer_layer(layer, facts, multiple))
+        replace(module, name, _integer_layer(layer, facts, product))
     elif facts.stored is not None:
         store(layer, facts)
 
 
-def _integer_layer(layer: nn.Module, facts: LayerQuantization, multiple: int) -> nn.Module:
+def _integer_layer(layer: nn.Module, facts: LayerQuantization, product: Product) -> nn.Module:
     if isinstance(layer, nn.Linear):
-        return IntegerLinear(layer, facts, multiple)
+        return IntegerLinear(layer, facts, product)
     assert isinstance(layer, nn.Conv2d)
     if layer.groups > 1:
         return GroupedConv2d(layer, facts)
-    return IntegerConv2d(layer, facts, multiple)
+    return IntegerConv2d(layer, facts, product)
 
 
 def _tidy(exported: ExportedProgram) -> None:

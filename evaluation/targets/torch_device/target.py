@@ -32,6 +32,7 @@ from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Formats,
 from evaluation.targets.torch_device import probe
 from evaluation.targets.torch_device.opener import VERSION, TorchOpener
 from evaluation.targets.torch_device.program import program, signature, to_bytes
+from evaluation.targets.torch_device.rounding import Product
 from evaluation.task import Predict
 
 W8, W4 = Precision(8, None), Precision(4, None)
@@ -46,6 +47,8 @@ TABLE = Capability(
     {kind: (FLOAT, INT8) if kind in INTEGER else (FLOAT,) for kind in KINDS},
     channel_multiple=8,
     dynamic=INTEGER,
+    rows=("linear",),
+    integer_groups=False,
     formats={(kind, p): formats for kind in KINDS for p, formats in FORMATS.items()},
     stored=dict.fromkeys(KINDS, (W8, W4)),
 )
@@ -60,7 +63,6 @@ class TorchCpu:
     basis: Basis = "measured"
     capability = TABLE
     device: ClassVar[str] = "cpu"
-    multiple: ClassVar[int] = 1  # of the sizes of integer products
 
     def __init__(
         self,
@@ -95,7 +97,7 @@ class TorchCpu:
         """Write the .pt2 file."""
         del data
         refuse(self, compressed)
-        exported = program(compressed, self.multiple)
+        exported = program(compressed, self._product())
         return write(path, to_bytes(exported), signature(exported))
 
     def load(self, path: Path) -> Predict:
@@ -109,6 +111,9 @@ class TorchCpu:
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """One timing a candidate, in their order, interleaved with the reference."""
         return self.files.compare(reference, candidates)
+
+    def _product(self) -> Product:
+        return Product(unsigned=probe.multiplies_integers("cpu", unsigned=True))
 
     def _check_device(self, *, compile: bool) -> None:
         if compile and not probe.has_compiler():
@@ -126,7 +131,9 @@ class TorchCuda(TorchCpu):
 
     name = "torch_cuda"
     device: ClassVar[str] = "cuda"
-    multiple: ClassVar[int] = 8
+
+    def _product(self) -> Product:
+        return Product(multiple=8)
 
     def _check_device(self, *, compile: bool) -> None:
         del compile  # for a GPU, torch brings the compiler along
@@ -143,4 +150,4 @@ def _able(device: str) -> Capability:
     """The table, without integers where the device does not multiply them."""
     if probe.multiplies_integers(device):
         return TABLE
-    return replace(TABLE, precisions=dict.fromkeys(KINDS, (FLOAT,)), dynamic=False)
+    return replace(TABLE, precisions=dict.fromkeys(KINDS, (FLOAT,)), dynamic=False, rows=())

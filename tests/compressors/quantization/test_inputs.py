@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from torch import Tensor
 
-from compressors.errors import UserError
+from compressors.errors import PolicyError, UserError
+from compressors.policies.steps import Quantize
 from compressors.quantization.input_quantizer import InputQuantizer
 from tests.compressors.quantization.helpers import numbers
 
@@ -159,3 +160,24 @@ def test_learned_steps_of_activations_have_torchs_gradients(bits: int) -> None:
     torch.testing.assert_close(found(x), reference)
     torch.testing.assert_close(ours[0], expected[0])
     torch.testing.assert_close(ours[1] * found.scale, expected[1][0])
+
+
+@pytest.mark.parametrize("bits", [2, 5, 8])
+def test_every_row_has_a_grid_of_its_own(bits: int) -> None:
+    """Checked one number at a time, on rows of sizes far apart and one of zeros."""
+    found = InputQuantizer(bits, torch.device("cpu"), dynamic=True, by_row=True)
+    x = numbers(60).reshape(3, 4, 5) * torch.tensor([1e-2, 1.0, 30.0, 0.0]).view(1, 4, 1)
+    rounded, middle = found(x), 2 ** (bits - 1)
+    for row, result in zip(x.reshape(12, 5), rounded.reshape(12, 5), strict=True):
+        step = row.abs().max() / np.float32((2**bits - 1) / 2)
+        levels = [min(max(round(float(v / step)), -middle), middle - 1) if v else 0 for v in row]
+        torch.testing.assert_close(result, torch.tensor(levels) * step)
+    learning = x.clone().requires_grad_(True)
+    found(learning).sum().backward()
+    assert learning.grad is not None
+    assert float(learning.grad.mean()) > 0.6
+
+
+def test_a_grid_for_every_row_is_for_dynamic_inputs() -> None:
+    with pytest.raises(PolicyError, match=r"quantize\.by_row takes dynamic"):
+        Quantize(8, 8, by_row=True)

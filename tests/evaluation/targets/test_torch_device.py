@@ -23,9 +23,12 @@ from compressors.stack import apply
 from evaluation.targets.torch_device import probe
 from evaluation.targets.torch_device.opener import TorchOpener, TorchProgram, read
 from evaluation.targets.torch_device.program import program, signature, to_bytes
+from evaluation.targets.torch_device.rounding import Product
 from evaluation.targets.torch_device.target import TorchCpu, TorchCuda
 from tests.evaluation.test_integer_kernels import Given, seeded
 from tests.evaluation.tiny import LAYERS, TinyTask
+
+UNSIGNED, SIGNED, PADDED = Product(unsigned=True), Product(), Product(multiple=8)
 
 
 class Mixed(nn.Module):
@@ -63,8 +66,8 @@ def departure(model: CompressedModel, opened: TorchProgram, x: Tensor) -> float:
     return float((exported - simulated).abs().max() / simulated.abs().max())
 
 
-def opened(model: CompressedModel, multiple: int = 1) -> TorchProgram:
-    content = to_bytes(program(model, multiple))
+def opened(model: CompressedModel, product: Product = SIGNED) -> TorchProgram:
+    content = to_bytes(program(model, product))
     return TorchProgram(torch.export.load(io.BytesIO(content)), "cpu")
 
 
@@ -76,13 +79,16 @@ def operators(opened: TorchProgram) -> Counter[str]:
 MIXED = ("stem", "wide", "depthwise", "point", "fc")
 
 
-@pytest.mark.parametrize(("dynamic", "multiple"), [(False, 1), (True, 1), (False, 8)])
+@pytest.mark.parametrize(
+    ("dynamic", "product"),
+    [(False, UNSIGNED), (True, UNSIGNED), (False, SIGNED), (True, SIGNED), (False, PADDED)],
+)
 def test_every_sort_of_layer_computes_with_the_simulations_integers(
-    dynamic: bool, multiple: int
+    dynamic: bool, product: Product
 ) -> None:
     given = Given(seeded(Mixed), (3, 9, 9))
     model = compressed(given, Quantize(8, 8, dynamic=dynamic), MIXED)
-    program = opened(model, multiple)
+    program = opened(model, product)
     ops = operators(program)
     assert ops["aten._int_mm.default"] == len(MIXED) - 1
     assert ops["aten.conv2d.padding"] == 1, "the one in groups"
