@@ -7,12 +7,9 @@ models themselves. Policies are taken without their training. Knows nothing of w
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from functools import cached_property
 
 import numpy as np
-import torch
-from torch import nn
 
 from compressors.calibration import digest
 from compressors.calibration.cache import ContentCache
@@ -21,15 +18,14 @@ from compressors.policies import policy_yaml
 from compressors.policies.policy import Policy
 from compressors.policies.policy_rules import effective, expand
 from compressors.stack import Stack
-from compressors.structures.attention import open_attentions
 from evaluation.probing import finding_tensors
 from evaluation.probing.distances import spread
 from evaluation.probing.gauss_newton import damages
 from evaluation.probing.outputs import changes_of_outputs
 from evaluation.probing.probe import Finding, Probe
 from evaluation.probing.samples import answers, first_samples, size
-from evaluation.probing.together import changes_weights_alone, grouped, plain
-from evaluation.probing.weights import Weights, difference, weights_of
+from evaluation.probing.together import plain
+from evaluation.probing.weights import original, weight_changes
 from evaluation.task import Task
 
 GENERATION = 1  # of the way in which probes are answered
@@ -62,47 +58,21 @@ class Prober:
 
     def _scores(self, probe: Probe, batches: list[Batch], on_step: Callable[[], None]) -> Finding:
         policies, around = self._read(probe)
-        model = self._original()
-        with torch.no_grad():
-            reference = answers(model, batches)
-        found = self._weight_changes(policies, around, model, on_step)
+        model = original(self._stack)
+        scores = answers(model, first_samples(self._task, 1)).scores
+        scale = 1.0 if scores else spread(answers(model, batches).rows)
+        found = weight_changes(self._stack, policies, around, model, on_step)
         known = [index for index, change in enumerate(found) if change is not None]
         damage = np.full(len(policies), np.nan)
         damage[known] = damages(
             model,
             batches,
             [change for change in found if change is not None],
-            spread(reference.rows),
+            scale,
             on_step,
         )
-        cost = (1 + BACKWARD) * self._splits(batches)
-        return Finding(damage=damage, evaluations=cost, scores=reference.scores)
-
-    def _weight_changes(
-        self, policies: list[Policy], around: Policy, model: nn.Module, on_step: Callable[[], None]
-    ) -> list[Weights | None]:
-        """What each policy adds to the original's weights; None where that is not all it does."""
-        layers = [layer.name for layer in self._stack.structure.layers]
-        original = weights_of(model, model, layers) or {}
-        base = self._stack.apply(around)
-        known = weights_of(base.module, model, layers)
-        able = [changes_weights_alone(policy, around) for policy in policies]
-        found: list[Weights | None] = [None] * len(policies)
-        if known is None:
-            return found
-        start = original | known
-        wanted = [index for index, is_able in enumerate(able) if is_able]
-        for group in grouped([policies[index] for index in wanted], around):
-            on_step()
-            made = self._stack.apply(group.policy)
-            for place, changed in group.layers.items():
-                weights = weights_of(made.module, model, layers if changed is None else changed)
-                if weights is None:
-                    continue
-                change = difference(weights, start)
-                if change or made.record.parameters == base.record.parameters:
-                    found[wanted[place]] = change
-        return found
+        passes = (1 if scores else 2) + BACKWARD
+        return Finding(damage, passes * self._splits(batches), scores=scores)
 
     def _read(self, probe: Probe) -> tuple[list[Policy], Policy]:
         """The policies and the one around which they are, without patterns and training."""
@@ -113,12 +83,6 @@ class Prober:
             for text in (probe.around, *probe.policies)
         )
         return policies, around
-
-    def _original(self) -> nn.Module:
-        """The uncompressed model, every layer of it where the structure says."""
-        model = deepcopy(self._stack.apply(Policy()).module).eval()
-        open_attentions(model)
-        return model
 
     def _splits(self, batches: list[Batch]) -> float:
         """How much of a validation split so many samples are."""

@@ -7,16 +7,60 @@ that is all that their leaving does. Biases count too; batch norms taken anew do
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from compressors.policies.policy import Policy
+from compressors.stack import Stack
+from compressors.structures.attention import open_attentions
 from evaluation.probing.cuts import as_zeros
+from evaluation.probing.together import changes_weights_alone, grouped
 
 Key = tuple[str, str]  # layer, parameter
 Weights = dict[Key, Tensor]
+
+
+def original(stack: Stack) -> nn.Module:
+    """A copy of the uncompressed model, every layer of it where the structure says."""
+    model = deepcopy(stack.apply(Policy()).module).eval()
+    open_attentions(model)
+    return model
+
+
+def weight_changes(
+    stack: Stack,
+    policies: Sequence[Policy],
+    around: Policy,
+    model: nn.Module,
+    on_step: Callable[[], None] = lambda: None,
+) -> list[Weights | None]:
+    """What each policy adds to the weights of `around`; None where that is not all it does.
+
+    In the shapes of the uncompressed model, which is given; patterns must have been expanded.
+    """
+    layers = [layer.name for layer in stack.structure.layers]
+    base = stack.apply(around)
+    known = weights_of(base.module, model, layers)
+    found: list[Weights | None] = [None] * len(policies)
+    if known is None:
+        return found
+    start = (weights_of(model, model, layers) or {}) | known
+    wanted = [i for i, policy in enumerate(policies) if changes_weights_alone(policy, around)]
+    for group in grouped([policies[index] for index in wanted], around):
+        on_step()
+        made = stack.apply(group.policy)
+        for place, changed in group.layers.items():
+            weights = weights_of(made.module, model, layers if changed is None else changed)
+            if weights is None:
+                continue
+            change = difference(weights, start)
+            if change or made.record.parameters == base.record.parameters:
+                found[wanted[place]] = change
+    return found
 
 
 @torch.no_grad()
