@@ -52,11 +52,12 @@ class Assembly:
         self._masks = Masks({})
         self._trained = list(cut.trained)
 
-    def run(self, whole: Statistics, checkpoint: Path | None) -> Record:
+    def run(self, whole: Statistics, checkpoint: Path | None, epochs: int | None) -> Record:
         """The record; `self.model` is then the compressed model.
 
         `whole` are the uncompressed model's statistics, which serve where nothing was cut. The
-        recovery goes on from the checkpoint where an earlier attempt left one.
+        recovery goes on from the checkpoint where an earlier attempt left one, and ends after so
+        many epochs in all.
         """
         changed = self._even_out() or self._cut.changed
         # of a copy, as the steps that follow change the model and look at it in turn
@@ -65,7 +66,7 @@ class Assembly:
         if self._sparsify(statistics):
             statistics = self._around.statistics(self.model)
         self._quantize(statistics)
-        recovery = self._recover(checkpoint)
+        recovery = self._recover(checkpoint, epochs)
         done = Done(
             self._factorised,
             self._masks,
@@ -152,7 +153,7 @@ class Assembly:
         masks = {name: mask for name, mask in kept.items() if mask is not None}
         self._note(insert(self.model, wanted, statistics, self._around.cache, masks))
 
-    def _recover(self, checkpoint: Path | None) -> RecoveryRecord | None:
+    def _recover(self, checkpoint: Path | None, epochs: int | None) -> RecoveryRecord | None:
         settings = self._policy.recovery
         if not settings.epochs:
             return None
@@ -160,6 +161,7 @@ class Assembly:
             self.model,
             self._masks,
             settings,
+            epochs=epochs,
             checkpoint=checkpoint,
             stamp=self._name,
             note=lambda sentence: self._note([sentence]),

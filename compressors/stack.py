@@ -85,10 +85,12 @@ class Stack:
         *,
         on_step: Callable[[], None] = lambda: None,
         checkpoint: Path | None = None,
+        epochs: int | None = None,
     ) -> CompressedModel:
         """The compressed model; `on_step` is called before every training batch.
 
-        Recovery goes on from the checkpoint where an earlier attempt left one.
+        Recovery goes on from the checkpoint where an earlier attempt left one. Ended after fewer
+        `epochs` than the policy has, its schedule stays and its checkpoint is left to go on from.
         """
         source = self._source(policy.student)
         name, policy = policy_id(policy), expand(policy, source.structure)
@@ -96,11 +98,12 @@ class Stack:
         policy = effective(policy)
         model = deepcopy(source.model)
         opened = open_attentions(model, _touched(model, policy, source.structure))
-        with _own_randomness(model), _ended(checkpoint):
+        early = epochs is not None and epochs < policy.recovery.epochs
+        with _own_randomness(model), _ended(checkpoint, early=early):
             around = self._surroundings(source, policy, on_step)
             cut = Cutting(source.structure, policy, around, opened).run(model)
             assembly = Assembly(cut, source.structure, policy, name, around)
-            record = assembly.run(source.statistics, checkpoint)
+            record = assembly.run(source.statistics, checkpoint, epochs)
         return CompressedModel(assembly.model, record, self._example)
 
     def _surroundings(
@@ -144,7 +147,7 @@ class Stack:
 
 
 @contextmanager
-def _ended(checkpoint: Path | None) -> Iterator[None]:
+def _ended(checkpoint: Path | None, *, early: bool) -> Iterator[None]:
     """A recovery that ended, well or by diverging, needs its checkpoint no more."""
     try:
         yield
@@ -152,7 +155,7 @@ def _ended(checkpoint: Path | None) -> Iterator[None]:
         if checkpoint is not None:
             remove(checkpoint)
         raise
-    if checkpoint is not None:
+    if checkpoint is not None and not early:
         remove(checkpoint)
 
 

@@ -27,6 +27,7 @@ from compressors.stack import Stack
 from compressors.structures.structure import Structure
 from evaluation.cache import cache_dir
 from evaluation.costs.listing import costs_of
+from evaluation.fidelity import WHOLE, Fidelity
 from evaluation.latency.sampled import samples
 from evaluation.measurement import Measurement, Value
 from evaluation.measuring import quiet
@@ -48,7 +49,7 @@ class Evaluation:
     record: dict[str, Any]  # Record.to_json(), with what this target only simulates
     artifact: Path
     seconds: float
-    evaluations: float  # whole validation splits scored
+    evaluations: float  # whole validation splits scored, or the share of one
 
 
 class Evaluator:
@@ -79,10 +80,14 @@ class Evaluator:
         *,
         on_step: Callable[[], None] = lambda: None,
         checkpoint: Path | None = None,
+        fidelity: Fidelity = WHOLE,
+        costs: Measurement | None = None,
     ) -> Evaluation:
         """Everything about one policy; makes way for timings elsewhere on the machine.
 
-        Recovery goes on from the checkpoint where an attempt that was killed left one.
+        Recovery goes on from the checkpoint where an attempt left one that was killed, or of a
+        lower fidelity. Costs known from such an attempt are measured anew only at the whole
+        fidelity, with the file that is then the policy's.
         """
 
         def step() -> None:
@@ -91,21 +96,22 @@ class Evaluator:
 
         start = perf_counter()
         with quiet.busy():
-            compressed = self._stack.apply(policy, on_step=step, checkpoint=checkpoint)
+            compressed = self._stack.apply(
+                policy, on_step=step, checkpoint=checkpoint, epochs=fidelity.epochs
+            )
             step()
-            quality = self._simulated_quality(compressed)
+            quality = self._simulated_quality(compressed, fidelity.share)
             step()
-            artifact = self.target.lower(compressed, self.task, artifact_path)
-            reference = self.reference(artifact_path.parent)
-            self._prepare(reference)
-            timed = why_untimed(self.target) is None
-            latency = [self.target.latency(artifact, reference)] if timed else []
-            values = (quality, *latency, *costs_of(compressed, artifact, self.target))
+            if costs is None or fidelity.whole:
+                known = self._costs(compressed, artifact_path)
+            else:
+                known = tuple(v for v in costs.values if v.metric.name != quality.metric.name)
         record = self._record(compressed)
         del compressed
         gc.collect()  # graphs of a trial hold each other, and the next one needs the room
         seconds = perf_counter() - start
-        return Evaluation(Measurement(values), record, artifact.path, seconds, 1.0)
+        found = Measurement((quality, *known))
+        return Evaluation(found, record, artifact_path, seconds, fidelity.share)
 
     def probe(self, probe: Probe, folder: Path) -> Finding:
         """What a change does, cheaply found out, and kept in the folder under the probe's key."""
@@ -159,6 +165,15 @@ class Evaluator:
     def _lowered(self, policy: Policy, path: Path) -> Artifact:
         return self.target.lower(self._stack.apply(policy), self.task, path)
 
+    def _costs(self, compressed: CompressedModel, path: Path) -> tuple[Value, ...]:
+        """What the policy's file costs; the file is written."""
+        artifact = self.target.lower(compressed, self.task, path)
+        reference = self.reference(path.parent)
+        self._prepare(reference)
+        timed = why_untimed(self.target) is None
+        latency = [self.target.latency(artifact, reference)] if timed else []
+        return (*latency, *costs_of(compressed, artifact, self.target))
+
     def _record(self, compressed: CompressedModel) -> dict[str, Any]:
         """What was done, and of every layer which steps are simulated on this target."""
         record = compressed.record.to_json()
@@ -166,7 +181,7 @@ class Evaluator:
             row["simulated"] = list(self.target.capability.simulated(layer))
         return record
 
-    def _simulated_quality(self, compressed: CompressedModel) -> Value:
+    def _simulated_quality(self, compressed: CompressedModel, share: float) -> Value:
         module = compressed.module.eval()
         with torch.no_grad():
-            return self.task.quality(module, "validation")
+            return self.task.quality(module, "validation", share)

@@ -66,10 +66,12 @@ class Checkpoint:
                 )
             self._failed = True
 
-    def resume(self, learner: Learner) -> Progress | None:
-        """Bring back what was written, if anything of this training was."""
+    def resume(self, learner: Learner, epochs: int) -> Progress | None:
+        """Bring back what was written, if anything of this training was, and no more epochs."""
         state = _read(self._path)
         if state is None or state.get("stamp") != self._stamp:
+            return None
+        if state["progress"]["epochs"] > epochs:
             return None
         if _shapes(state["model"]) != _shapes(learner.model.state_dict()):
             return None

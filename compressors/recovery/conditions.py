@@ -23,6 +23,7 @@ class Conditions:
     recalibrate: Callable[[], None] = _nothing  # finds activations' ranges again
     set_scales: Callable[[Scales], None] = _nothing  # how quantisers' steps behave meanwhile
     freeze_scales: Callable[[], None] = _nothing  # and afterwards
+    epochs: int | None = None  # end after so many, within the schedule of them all
     checkpoint: Path | None = None  # where the state is kept from epoch to epoch
     stamp: str = ""  # what a kept state must belong to, besides its start: the policy's id
     note: Callable[[str], None] = _nothing  # hears what could not be done, and why

@@ -35,11 +35,11 @@ def check_weights(
             raise _diverged(f"'{name}' became {_what(parameter)}", epoch, settings)
 
 
-def check_outputs(outputs: Tensor, settings: Recovery) -> None:
+def check_outputs(outputs: Tensor, epoch: int, settings: Recovery) -> None:
     """Refuse outputs that are no numbers."""
     if not is_finite(outputs):
         what = f"the outputs became {_what(outputs)}"
-        raise _diverged(what, settings.epochs - 1, settings)
+        raise _diverged(what, epoch, settings)
 
 
 @torch.no_grad()

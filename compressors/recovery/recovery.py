@@ -47,7 +47,7 @@ def recover(
         model.eval()
     conditions.freeze_scales()
     training.check_outputs()
-    return RecoveryRecord(epochs=settings.epochs, losses=tuple(losses))
+    return RecoveryRecord(epochs=len(losses), losses=tuple(losses))
 
 
 def _trainable(model: nn.Module) -> list[nn.Parameter]:

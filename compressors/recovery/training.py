@@ -45,6 +45,8 @@ class Training:
         self._settings = settings
         self._teacher = teacher
         self._conditions = conditions
+        asked = settings.epochs if conditions.epochs is None else conditions.epochs
+        self._last = min(asked, settings.epochs)
         self._first = next(iter(data.batches("train", batch_size=settings.batch_size)))
         outputs = self._answer()
         self._finite = is_finite(outputs)  # else infinite outputs are the model's own way
@@ -56,15 +58,15 @@ class Training:
     def run(
         self, trained: Sequence[nn.Parameter], scales: Sequence[nn.Parameter], steps: int
     ) -> list[float]:
-        """The mean loss of each epoch; goes on from what an interrupted run kept."""
+        """The mean loss of each epoch; goes on from what an earlier run kept."""
         extra = self._transfer.projections if self._transfer else nn.ModuleDict()
         weights = [*trained, *extra.parameters()]
         learner = Learner(self._model, extra, optimiser(weights, scales, self._settings))
         checkpoint = self._checkpoint(extra)
-        progress = (checkpoint.resume(learner) if checkpoint else None) or Progress()
+        progress = (checkpoint.resume(learner, self._last) if checkpoint else None) or Progress()
         watching = self._transfer.watching(self._model) if self._transfer else nullcontext()
         with watching:
-            while progress.epochs < self._settings.epochs:
+            while progress.epochs < self._last:
                 self._epoch(learner.optimizer, progress, steps)
                 check_weights(self._model, weights, progress.epochs - 1, self._settings)
                 if checkpoint:
@@ -75,7 +77,7 @@ class Training:
         """Refuse a trained model that gives no numbers."""
         outputs = self._answer()
         if self._finite or bool(torch.isnan(outputs).any()):
-            check_outputs(outputs, self._settings)
+            check_outputs(outputs, self._last - 1, self._settings)
 
     def _epoch(self, optimizer: torch.optim.Optimizer, progress: Progress, steps: int) -> None:
         settings, epoch = self._settings, progress.epochs

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from compressors.policies.policy import LayerPolicy, Policy, Recovery
+from compressors.policies.policy import LayerPolicy, Policy, Recovery, Scales
 from compressors.policies.steps import LowRank, Prune, Quantize, Sparsify
 from evaluation.evaluator import Evaluation, Evaluator
+from evaluation.fidelity import Fidelity
 from evaluation.measurement import COSTS
 from evaluation.measuring import quiet
 from evaluation.targets.ort_cpu.target import OrtCpu
@@ -98,6 +99,44 @@ def test_the_same_policy_gives_the_same_numbers(evaluator: Evaluator, tmp_path: 
     assert one.measurement == two.measurement
     assert one.record == two.record
     assert one.artifact.read_bytes() == two.artifact.read_bytes()
+
+
+@pytest.mark.parametrize("scales", ["statistics", "learned"])
+def test_rungs_end_where_the_policy_in_one_go_does(
+    evaluator: Evaluator, tmp_path: Path, scales: Scales
+) -> None:
+    policy = Policy(layers=INT8.layers, recovery=Recovery(epochs=4, scales=scales))
+    once = evaluator.evaluate(policy, tmp_path / "once.onnx")
+    path, checkpoint = tmp_path / "rungs.onnx", tmp_path / "rungs.recovery"
+    costs = None
+    for fidelity in (Fidelity(0.5, 1), Fidelity(1.0, 3)):
+        found = evaluator.evaluate(
+            policy, path, checkpoint=checkpoint, fidelity=fidelity, costs=costs
+        )
+        assert found.record["recovery"]["epochs"] == fidelity.epochs
+        assert found.evaluations == fidelity.share
+        assert checkpoint.exists()
+        costs = costs or found.measurement
+        assert found.measurement.values[1:] == costs.values[1:]
+    last = evaluator.evaluate(policy, path, checkpoint=checkpoint, costs=costs)
+    assert not checkpoint.exists()
+    assert last.measurement == once.measurement
+    assert last.record == once.record
+    assert path.read_bytes() == once.artifact.read_bytes()
+
+
+def test_on_a_share_of_the_data_the_spread_is_wider(evaluator: Evaluator, tmp_path: Path) -> None:
+    whole = evaluator.evaluate(INT8, tmp_path / "m.onnx").measurement["error"]
+    part = evaluator.evaluate(INT8, tmp_path / "m.onnx", fidelity=Fidelity(share=0.25))
+    assert (part.measurement["error"].spread or 0) > 1.5 * (whole.spread or 0)
+
+
+def test_known_costs_are_not_found_out_again_on_the_way(
+    evaluator: Evaluator, tmp_path: Path
+) -> None:
+    costs = evaluator.evaluate(INT8, tmp_path / "first.onnx").measurement
+    evaluator.evaluate(INT8, tmp_path / "m.onnx", fidelity=Fidelity(share=0.5), costs=costs)
+    assert not (tmp_path / "m.onnx").exists()
 
 
 def test_whoever_watches_is_called_at_every_step_and_may_end_it(

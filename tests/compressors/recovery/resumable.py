@@ -73,6 +73,7 @@ def run(
     note: Callable[[str], None] = lambda _: None,
     stamp: str = "a policy's id",
     seed: int = 3,
+    epochs: int | None = None,
 ) -> tuple[nn.Module, tuple[float, ...]]:
     """One recovery from its start, or from where the checkpoint says."""
     data, model = Images(), made(Ranged, seed=seed)
@@ -82,6 +83,7 @@ def run(
         recalibrate=model.recalibrate,
         set_scales=model.set_scales,
         freeze_scales=model.freeze_scales,
+        epochs=epochs,
         checkpoint=checkpoint,
         stamp=stamp,
         note=note,

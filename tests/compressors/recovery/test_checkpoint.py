@@ -78,6 +78,25 @@ def test_cut_off_again_and_again_it_ends_the_same(tmp_path: Path) -> None:
     check(tmp_path / "state", 0)
 
 
+@pytest.mark.parametrize("settings", [SETTINGS, LEARNED], ids=["adamw", "sgd-learned-scales"])
+def test_ended_early_and_gone_on_with_it_ends_as_in_one_go(
+    tmp_path: Path, settings: Recovery
+) -> None:
+    path = tmp_path / "state"
+    for epochs in (1, 3):
+        _, losses = run(path, settings, epochs=epochs)
+        assert losses == uninterrupted(settings)[1][:epochs]
+    check(path, STEPS - 3 * 4, settings)
+
+
+def test_a_state_that_is_further_than_wanted_is_not_gone_on_from(tmp_path: Path) -> None:
+    early, _ = run(None, epochs=1)
+    run(tmp_path / "state", epochs=2)
+    again, losses = run(tmp_path / "state", epochs=1)
+    assert len(losses) == 1
+    assert same(again, early)
+
+
 def test_everything_that_is_kept_is_needed(tmp_path: Path) -> None:
     """The same test would fail if any part of the state were forgotten."""
     path, model = tmp_path / "state", uninterrupted()[0]
