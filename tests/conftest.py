@@ -23,6 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("PAREDOWN_CACHE", str(ROOT / ".pytest_cache" / "paredown"))
     os.environ.setdefault("MPLBACKEND", "Agg")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every child compiles all of ours anew
     with suppress(ValueError):  # not the main thread; a shell's background jobs ignore it
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -36,6 +37,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if os.environ.get("REQUIRE_ALL") == "1" and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped: {report.longrepr}"
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[None]:
+    """Files are timed with few samples, for tests in which something else is looked at."""
+    from evaluation.measuring import files
+    from evaluation.measuring.sampling import Effort
+
+    few = Effort(runs=1, blocks=3, most=9, seconds=0.05, warm_seconds=0.05, burst_seconds=0.01)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "Effort", lambda: few)
+        yield
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ from tests.search.cli import test_experiments
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def searched(tmp_path_factory: pytest.TempPathFactory, hasty: None) -> Path:
     """A folder in which the smoke experiment has run."""
     folder = tmp_path_factory.mktemp("searched")
     done = paredown("search", "experiment=smoke", cwd=folder)
@@ -135,14 +133,8 @@ def test_doctor_tells_what_it_should(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_ray_gives_the_same_trials_with_every_view_attached(searched: Path, tmp_path: Path) -> None:
-    command = [str(Path(sys.executable).parent / "paredown"), "search", "experiment=smoke"]
-    done = subprocess.run(
-        [*command, "engine=ray", "engine.workers=1"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ("search", "experiment=smoke", "engine=ray", "engine.workers=1")
+    done = paredown(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     fronts = [
         json.loads((folder / "outputs" / "smoke" / "front.json").read_text())
