@@ -62,7 +62,7 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> Done:
+def searched(tmp_path_factory: pytest.TempPathFactory, hasty: None) -> Done:
     """A study of four trials, as a search leaves it."""
     folder = tmp_path_factory.mktemp("study")
     task = DigitsMLP(epochs=3)
@@ -93,11 +93,27 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return Done(rows, folder, task, target)
 
 
+@pytest.fixture(scope="module")
+def once(searched: Done, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """It once more, finished, as measuring the files takes seconds."""
+    made = _copy(searched, tmp_path_factory.mktemp("finished"))
+    made.finish()
+    return made
+
+
+def _copy(done: Done, folder: Path) -> Done:
+    shutil.copytree(done.folder, folder / "study")
+    return replace(done, folder=folder / "study")
+
+
 @pytest.fixture
 def done(searched: Done, tmp_path: Path) -> Done:
-    folder = tmp_path / "study"
-    shutil.copytree(searched.folder, folder)
-    return replace(searched, folder=folder)
+    return _copy(searched, tmp_path)
+
+
+@pytest.fixture
+def finished(once: Done, tmp_path: Path) -> Done:
+    return _copy(once, tmp_path)
 
 
 def needless() -> Evaluator:
@@ -115,12 +131,11 @@ def test_a_finished_study_has_its_files_and_says_where(done: Done) -> None:
     assert left == members | {"0.onnx"}  # the dominated trial's file is gone
 
 
-def test_exported_figures_come_from_the_files(done: Done) -> None:
-    done.finish()
-    content = done.front()
-    evaluator = done.evaluator()
+def test_exported_figures_come_from_the_files(finished: Done) -> None:
+    content = finished.front()
+    evaluator = finished.evaluator()
     for member in content["members"]:
-        file = done.folder / "trials" / f"{member['trial']}.onnx"
+        file = finished.folder / "trials" / f"{member['trial']}.onnx"
         exported = member["exported"]
         assert exported["size_bytes"]["value"] == file.stat().st_size
         again = evaluator.exported_quality(file, "test").value
@@ -132,23 +147,22 @@ def test_exported_figures_come_from_the_files(done: Done) -> None:
 
 
 def test_finishing_again_measures_nothing_unless_asked(
-    done: Done, monkeypatch: pytest.MonkeyPatch
+    finished: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done.finish()
-    before = (done.folder / "front.json").read_bytes()
+    before = (finished.folder / "front.json").read_bytes()
     measured: list[int] = []
-    compare = done.target.compare
+    compare = finished.target.compare
 
     def counted(reference: Path, candidates: list[Path]) -> list:
         measured.append(len(candidates))
         return compare(reference, candidates)
 
-    monkeypatch.setattr(done.target, "compare", counted)
-    done.finish()
+    monkeypatch.setattr(finished.target, "compare", counted)
+    finished.finish()
     assert measured == []
-    assert (done.folder / "front.json").read_bytes() == before
-    done.finish(remeasure=True)
-    assert measured == [len(done.front()["members"]) + 1]
+    assert (finished.folder / "front.json").read_bytes() == before
+    finished.finish(remeasure=True)
+    assert measured == [len(finished.front()["members"]) + 1]
 
 
 def test_a_file_that_is_gone_is_built_again_from_its_policy(done: Done) -> None:
@@ -162,11 +176,10 @@ def test_a_file_that_is_gone_is_built_again_from_its_policy(done: Done) -> None:
         assert exported["error"].value == pytest.approx(row.measurement["error"].value, abs=0.01)
 
 
-def test_an_export_has_policy_model_figures_and_card(done: Done) -> None:
-    done.finish()
-    best = find(done.rows).knee.number
-    out = exports.export(done.rows, done.folder, None, done.evaluator)
-    assert out == done.folder / "export" / str(best)
+def test_an_export_has_policy_model_figures_and_card(finished: Done) -> None:
+    best = find(finished.rows).knee.number
+    out = exports.export(finished.rows, finished.folder, None, finished.evaluator)
+    assert out == finished.folder / "export" / str(best)
     assert {path.name for path in out.iterdir()} == {
         "policy.yaml",
         "model.onnx",
@@ -174,7 +187,7 @@ def test_an_export_has_policy_model_figures_and_card(done: Done) -> None:
         "MODEL_CARD.md",
     }
     metrics = json.loads((out / "metrics.json").read_text())
-    member = next(m for m in done.front()["members"] if m["trial"] == best)
+    member = next(m for m in finished.front()["members"] if m["trial"] == best)
     assert metrics["exported"] == member["exported"]
     card = (out / "MODEL_CARD.md").read_text()
     assert "test error" in card
@@ -182,9 +195,8 @@ def test_an_export_has_policy_model_figures_and_card(done: Done) -> None:
     assert "paredown apply policy.yaml task=digits_mlp target=ort_cpu" in card
 
 
-def test_a_dominated_trial_can_be_exported_too(done: Done) -> None:
-    done.finish()
-    out = exports.export(done.rows, done.folder, 3, done.evaluator)
+def test_a_dominated_trial_can_be_exported_too(finished: Done) -> None:
+    out = exports.export(finished.rows, finished.folder, 3, finished.evaluator)
     assert json.loads((out / "metrics.json").read_text())["exported"]["test_error"]["value"] < 1
 
 
@@ -220,20 +232,18 @@ def test_nothing_foreign_is_written_over(done: Done, tmp_path: Path) -> None:
     assert (mine / "model.onnx").read_text() == "mine"
 
 
-def test_verify_passes_what_is_as_promised(done: Done) -> None:
-    done.finish()
-    exports.export(done.rows, done.folder, None, done.evaluator)
-    checks = exports.verify(done.rows, done.folder, done.evaluator)
-    assert len(checks) == 3 * (len(done.front()["members"]) + 1)
+def test_verify_passes_what_is_as_promised(finished: Done) -> None:
+    exports.export(finished.rows, finished.folder, None, finished.evaluator)
+    checks = exports.verify(finished.rows, finished.folder, finished.evaluator)
+    assert len(checks) == 3 * (len(finished.front()["members"]) + 1)
     assert all(check.passed for check in checks)
     assert not any(check.note for check in checks)
 
 
-def test_verify_fails_a_file_whose_weights_were_changed(done: Done) -> None:
-    done.finish()
-    out = exports.export(done.rows, done.folder, None, done.evaluator)
+def test_verify_fails_a_file_whose_weights_were_changed(finished: Done) -> None:
+    out = exports.export(finished.rows, finished.folder, None, finished.evaluator)
     spoil(out / "model.onnx")
-    checks = exports.verify(done.rows, done.folder, done.evaluator)
+    checks = exports.verify(finished.rows, finished.folder, finished.evaluator)
     failed = [check for check in checks if not check.passed]
     assert failed
     assert {check.file for check in failed} == {out / "model.onnx"}
@@ -250,11 +260,10 @@ def spoil(file: Path) -> None:
     onnx.save(model, file)
 
 
-def test_verify_fails_a_file_that_is_gone(done: Done) -> None:
-    done.finish()
-    out = exports.export(done.rows, done.folder, None, done.evaluator)
+def test_verify_fails_a_file_that_is_gone(finished: Done) -> None:
+    out = exports.export(finished.rows, finished.folder, None, finished.evaluator)
     (out / "model.onnx").unlink()
-    checks = exports.verify(done.rows, done.folder, done.evaluator)
+    checks = exports.verify(finished.rows, finished.folder, finished.evaluator)
     assert [check.note for check in checks if not check.passed] == ["the file is gone"]
 
 
@@ -277,23 +286,21 @@ def test_a_study_whose_trials_all_failed_still_ends_well(done: Done) -> None:
     assert "No trial is complete yet" in (done.folder / "report.html").read_text()
 
 
-def test_verify_says_in_one_sentence_that_a_record_is_not_one(done: Done) -> None:
-    done.finish()
-    out = exports.export(done.rows, done.folder, None, done.evaluator)
+def test_verify_says_in_one_sentence_that_a_record_is_not_one(finished: Done) -> None:
+    out = exports.export(finished.rows, finished.folder, None, finished.evaluator)
     content = json.loads((out / "metrics.json").read_text())
     for broken in ([], {**content, "search": 3}, {"file": "model.onnx"}):
         (out / "metrics.json").write_text(json.dumps(broken))
         with pytest.raises(UserError, match=r"metrics\.json cannot be read"):
-            exports.verify(done.rows, done.folder, done.evaluator)
+            exports.verify(finished.rows, finished.folder, finished.evaluator)
 
 
-def test_a_truncated_file_is_built_again_before_it_is_handed_over(done: Done) -> None:
-    done.finish()
-    row = find(done.rows).knee
-    file = done.folder / row.artifact
+def test_a_truncated_file_is_built_again_before_it_is_handed_over(finished: Done) -> None:
+    row = find(finished.rows).knee
+    file = finished.folder / row.artifact
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    out = exports.export(done.rows, done.folder, None, done.evaluator)
+    out = exports.export(finished.rows, finished.folder, None, finished.evaluator)
     assert (out / "model.onnx").read_bytes() == whole
 
 
@@ -307,9 +314,9 @@ def test_nothing_is_dropped_beside_a_running_search(done: Done) -> None:
     assert not timed_against.exists()
 
 
-def test_without_tracking_the_next_step_is_to_verify(done: Done) -> None:
-    assert "paredown ui" in done.finish()
-    told = done.finish(tracking=False)
+def test_without_tracking_the_next_step_is_to_verify(finished: Done) -> None:
+    assert "paredown ui" in finished.finish()
+    told = finished.finish(tracking=False)
     assert "paredown ui" not in told
     assert "paredown verify" in told
 
@@ -334,10 +341,9 @@ def test_a_place_below_a_file_cannot_be_written(done: Done, tmp_path: Path) -> N
         exports.apply_policy(policy, policy / "sub", done.evaluator)
 
 
-def test_files_are_what_their_policies_simulate(done: Done) -> None:
-    done.finish()
-    checks = check_lowering(done.rows, done.folder, done.evaluator)
-    members = {done.folder / row.artifact for row in find(done.rows).members}
+def test_files_are_what_their_policies_simulate(finished: Done) -> None:
+    checks = check_lowering(finished.rows, finished.folder, finished.evaluator)
+    members = {finished.folder / row.artifact for row in find(finished.rows).members}
     assert {check.file for check in checks} == members
     assert all(check.passed and check.layers for check in checks)
 
