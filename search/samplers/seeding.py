@@ -17,9 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 from compressors.errors import UserError
 from evaluation.probing.probe import Finding, Probe
 from search.samplers.setting import Setting, at_least
-from search.sensitivity.past import PHASE
 from search.sensitivity.problem import Problem
 from search.sensitivity.sampler import SensitivitySampler
+from search.study import ledger
 
 SENSITIVITY = "sensitivity"
 
@@ -104,4 +104,4 @@ class SeededSampler(BaseSampler):
 
     def _seeding(self, study: Study) -> bool:
         trials = study.get_trials(deepcopy=False)
-        return sum(PHASE in trial.user_attrs for trial in trials) < self._seeds
+        return sum(ledger.PHASE in trial.user_attrs for trial in trials) < self._seeds

@@ -37,6 +37,7 @@ class Idea:
     row: Rows
     phase: str
     predicted: dict[str, float]
+    guessed: dict[str, float]  # the damage of each surrogate
     epochs: float = 0.0
     training: Mapping[str, Any] = field(default_factory=dict)  # the knobs of training, where given
 
@@ -162,7 +163,8 @@ class Brain:
         losses = view.forecast.losses(settings, np.array([trained]), priced)[0]
         middle = losses[len(losses) // 2]
         outer = {name: float(priced[name][0]) for name in view.problem.outer}
-        return Idea(row, phase, {**view.problem.values(middle), **outer}, trained)
+        guessed = {guess.name: float(guess(settings)[0]) for guess in view.surrogates}
+        return Idea(row, phase, {**view.problem.values(middle), **outer}, guessed, trained)
 
 
 def _farthest(tried: Floats, costs: Floats) -> int:

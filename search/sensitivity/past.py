@@ -18,8 +18,6 @@ from search.sensitivity.problem import Problem
 from search.study import ledger
 
 Floats = NDArray[np.float64]
-PHASE = "phase"  # attributes of a trial: what it was asked for,
-PREDICTED = "predicted"  # and the values expected of it, by name
 EPOCHS = "recovery/epochs"
 
 
@@ -90,7 +88,7 @@ class Reader:
         if trial.state is TrialState.COMPLETE:
             known = {**measured, **dict(zip(self._problem.names, trial.values, strict=True))}
         elif not trial.state.is_finished():
-            known = attributes.get(PREDICTED) or {}
+            known = attributes.get(ledger.PREDICTED) or {}
         values = [known.get(name, np.nan) for name in self._problem.names]
         finished = trial.state.is_finished()
         return _Entry(
@@ -102,7 +100,7 @@ class Reader:
             stopped=trial.state is TrialState.PRUNED,
             feasible=ledger.feasible(tuple(trial.constraints.values())),
             seconds=float(attributes.get(ledger.SECONDS, np.nan)),
-            phase=attributes.get(PHASE),
+            phase=attributes.get(ledger.PHASE),
             params=trial.params,
         )
 

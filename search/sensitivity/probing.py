@@ -148,10 +148,10 @@ class Findings:
         changes = np.zeros((self._coding.width, start.size), dtype=np.float32)
         known = [column for column, _ in self._near(middle)]
         changes[known] = moved[1:].reshape(len(known), -1)
-        for own, size, start in zip(middle, self._coding.sizes, self._coding.starts, strict=True):
+        for own, size, at in zip(middle, self._coding.sizes, self._coding.starts, strict=True):
             first, last = max(0, int(own) - REACH), min(int(size) - 1, int(own) + REACH)
-            changes[start : start + first] = changes[start + first]
-            changes[start + last + 1 : start + size] = changes[start + last]
+            changes[at : at + first] = changes[at + first]
+            changes[at + last + 1 : at + size] = changes[at + last]
         extra = _beyond(self._coding, middle, table.table)
         return LogitAdditive(
             "logit_additive", changes, start, start + moved[0], found[0].scores, extra=extra

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial
 from evaluation.probing.probe import Finding, Probe
 from search.sensitivity.brain import Brain, Idea
 from search.sensitivity.coding import Coding, Rows
-from search.sensitivity.past import EPOCHS, PHASE, PREDICTED, Past, Reader
+from search.sensitivity.past import EPOCHS, Past, Reader
 from search.sensitivity.plan import Phases
 from search.sensitivity.probing import Findings
 from search.sensitivity.problem import Problem
@@ -123,9 +123,13 @@ class SensitivitySampler(BaseSampler):
         return {**params, **idea.training, **self._coding.params(idea.row)}
 
     def _note(self, study: Study, trial: FrozenTrial, idea: Idea) -> None:
-        storage = study._storage
-        storage.set_trial_user_attr(trial._trial_id, PHASE, idea.phase)
-        storage.set_trial_user_attr(trial._trial_id, PREDICTED, idea.predicted)
+        noted = {
+            ledger.PHASE: idea.phase,
+            ledger.PREDICTED: idea.predicted,
+            ledger.GUESSED: idea.guessed,
+        }
+        for key, value in noted.items():
+            study._storage.set_trial_user_attr(trial._trial_id, key, value)
 
     def _past(self, study: Study, but: int = -1) -> Past:
         return self._reader.read(study._get_trials(deepcopy=False, use_cache=False), but)

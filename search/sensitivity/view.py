@@ -31,7 +31,8 @@ class View:
     problem: Problem
     past: Past
     reference: Mapping[str, float]  # the uncompressed model's values, as far as known
-    surrogate: Surrogate
+    surrogates: Sequence[Surrogate]
+    surrogate: Surrogate  # the one of them that ranks best
     forecast: Forecast
     box: Box
 
@@ -81,7 +82,7 @@ def look(
     box = problem.box(reference, past.losses[past.done])
     surrogate = choose(coding, problem, past, reference, surrogates)
     expected = forecast(coding, work, problem, past, reference, surrogate)
-    return View(coding, work, problem, past, reference, surrogate, expected, box)
+    return View(coding, work, problem, past, reference, surrogates, surrogate, expected, box)
 
 
 def choose(

@@ -8,7 +8,7 @@ Optuna's own fields lives in user attributes under the names below.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -27,6 +27,9 @@ SECONDS = "seconds"
 EVALUATIONS = "evaluations"  # full-validation-set equivalents spent
 REASON = "reason"  # one sentence, on failed and stopped trials
 TRACEBACK = "traceback"
+PHASE = "phase"  # what a sampler asked the trial for, where it says
+PREDICTED = "predicted"  # what it expected of it, by name
+GUESSED = "guessed"  # the damage of each of its surrogates, by name
 SAME_AS = "same_as"  # number of the earlier trial of the same policy, whose results were taken
 
 # Attributes of a study.
@@ -66,6 +69,9 @@ class TrialRow:
     reason: str | None
     started: datetime | None
     finished: datetime | None
+    phase: str | None = None
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    guessed: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

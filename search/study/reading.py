@@ -95,6 +95,9 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         reason=attributes.get(ledger.REASON),
         started=trial.datetime_start,
         finished=trial.datetime_complete,
+        phase=attributes.get(ledger.PHASE),
+        predicted=attributes.get(ledger.PREDICTED) or {},
+        guessed=attributes.get(ledger.GUESSED) or {},
     )
 
 
