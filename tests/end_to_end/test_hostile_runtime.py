@@ -13,6 +13,7 @@ import pytest
 
 from search.study.ledger import StudyRows
 from search.study.reading import read_rows
+from tests import in_process
 from tests.conftest import Paredown
 from tests.end_to_end.test_kill_and_resume import processes_of
 
@@ -103,7 +104,7 @@ cache_dir: cache
 WORDS = (
     *("search", "--config-dir", "conf", "target=hostile", "task=digits_mlp", "task.epochs=5"),
     *("space.recovery.epochs=[0]", "tracking=none", "study.name=own", "sampler=random"),
-    *("engine.workers=1", "objectives=[quality,latency_ms]"),
+    "objectives=[quality,latency_ms]",
 )
 REASONS = {
     "int8": "MeasurementError: The runtime crashed (SIGSEGV) timing",
@@ -117,14 +118,14 @@ def rows(folder: Path) -> StudyRows:
 
 
 def test_failed_trials_say_why_and_the_search_ends_and_goes_on(
-    tmp_path: Path, paredown: Paredown
+    tmp_path: Path, paredown: Paredown, hasty: None
 ) -> None:
     (tmp_path / "my_runtime.py").write_text(TARGET)
     (tmp_path / "conf" / "target").mkdir(parents=True)
     (tmp_path / "conf" / "target" / "hostile.yaml").write_text(YAML)
     environment = {**os.environ, "PAREDOWN_TEST_STUDY": str(tmp_path)}
 
-    done = paredown(*WORDS, "budget.trials=5", env=environment)
+    done = paredown(*WORDS, "engine.workers=1", "budget.trials=5", env=environment)
     assert done.returncode == 0, done.stderr
     told = rows(tmp_path).trials
     assert {row.baseline: row.state for row in told} == {
@@ -137,11 +138,10 @@ def test_failed_trials_say_why_and_the_search_ends_and_goes_on(
             assert f"trials/{row.number}.onnx" in (row.reason or "")
     nobody_is_left(tmp_path)
 
-    again = paredown(*WORDS, "budget.trials=6", env=environment)
+    again = in_process.paredown(*WORDS, "budget.trials=6", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert rows(tmp_path).trials[:5] == told
     assert len(rows(tmp_path).trials) == 6
-    nobody_is_left(tmp_path)
 
 
 def nobody_is_left(folder: Path) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from search.cli.main import main
-from tests.conftest import Paredown
 from tests.end_to_end.test_readme import blocks, commands
+from tests.in_process import paredown
 
 CODE = next(block for block in blocks("python") if "Capability(" in block)
 YAML = next(block for block in blocks("yaml") if "my_target" in block)
 WORDS = next(words[1:] for words in commands() if "target=mine" in words)
 FEW = (
     *("task.epochs=5", "space.recovery.epochs=[0]", "tracking=none", "study.name=own"),
-    *("budget.trials=5", "engine.workers=1", "sampler=random"),
+    *("budget.trials=5", "sampler=random"),
 )
 
 
@@ -26,11 +26,9 @@ def written(folder: Path, code: str, yaml: str, module: str = "my_target") -> No
     (folder / "conf" / "target" / "mine.yaml").write_text(yaml.replace("my_target", module))
 
 
-def test_it_is_searched_exported_and_verified(
-    tmp_path: Path, paredown: Paredown, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_searched_exported_and_verified(tmp_path: Path) -> None:
     written(tmp_path, CODE, YAML)
-    done = paredown(*WORDS, *FEW)
+    done = paredown(*WORDS, *FEW, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     front = json.loads((tmp_path / "outputs" / "own" / "front.json").read_text())
     assert front["target"] == "mine"
@@ -40,9 +38,8 @@ def test_it_is_searched_exported_and_verified(
             member[kind]["latency_ms"]["value"] for kind in ("exported", "search")
         )
         assert exported == searched > 0  # computed from the file, and from the file again
-    monkeypatch.chdir(tmp_path)
-    assert main(["export", "own"]) == 0
-    assert main(["verify", "own"]) == 0
+    assert paredown("export", "own", cwd=tmp_path).returncode == 0
+    assert paredown("verify", "own", cwd=tmp_path).returncode == 0
     (exported_folder,) = (tmp_path / "outputs" / "own" / "export").iterdir()
     assert (exported_folder / "model.safetensors").is_file()
 

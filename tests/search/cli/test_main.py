@@ -81,8 +81,8 @@ def test_cfg_job_refuses_what_a_search_would(capsys: pytest.CaptureFixture[str])
 
 
 def test_multirun_is_one_study_a_job(tmp_path: Path, paredown: Paredown) -> None:
-    words = ("experiment=smoke", "sampler=random,qmc", "budget.trials=1", "tracking=none")
-    done = paredown("search", "-m", *words, "study.name=s-${sampler.name}")
+    words = ("experiment=smoke", "target=npu_sim", "sampler=random,qmc", "budget.trials=1")
+    done = paredown("search", "-m", *words, "tracking=none", "study.name=s-${sampler.name}")
     assert done.returncode == 0, done.stderr
     for name in ("s-random", "s-qmc"):
         assert (tmp_path / "outputs" / name / "front.json").is_file()
@@ -99,15 +99,15 @@ def test_a_multirun_with_a_wrong_job_runs_none(tmp_path: Path, paredown: Paredow
 def test_ctrl_c_ends_cleanly_and_the_same_command_continues(
     tmp_path: Path, paredown: Paredown
 ) -> None:
-    words = ["search", "experiment=smoke", "budget.trials=8", "tracking=none"]
-    words.append("space.recovery.epochs=[0,60]")  # long enough to be stopped on the way
+    words = ["search", "experiment=smoke", "target=npu_sim", "budget.trials=5", "tracking=none"]
+    words.append("space.recovery.epochs=[0,20]")  # long enough to be stopped on the way
     command = [str(Path(sys.executable).parent / "paredown"), *words]
     search = subprocess.Popen(
         command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert search.stdout is not None
     for line in search.stdout:
-        if line.startswith("[1/8]"):
+        if line.startswith("[1/5]"):
             os.kill(search.pid, signal.SIGINT)
             break
     _, said = search.communicate(timeout=60)
@@ -115,4 +115,4 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_continues(
     assert said.strip().endswith("paredown: stopped; the same command continues.")
     done = paredown(*words)
     assert done.returncode == 0, done.stderr
-    assert "[8/8]" in done.stdout
+    assert "[5/5]" in done.stdout

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests import in_process
 from tests.conftest import Paredown
 
 MY_TASK = """
@@ -84,10 +85,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_it_is_searched_exported_and_resumed(folder: Path, paredown: Paredown) -> None:
-    words = ("search", "--config-dir", "conf", "task=mine", "engine.workers=1", "sampler=random")
+def test_it_is_searched_exported_and_resumed(folder: Path, hasty: None) -> None:
+    words = ("search", "--config-dir", "conf", "task=mine", "sampler=random")
     words = (*words, "study.name=own", "space.recovery.epochs=[0,1]", "tracking=none")
-    done = paredown(*words, "budget.trials=4", cwd=folder)
+    done = in_process.paredown(*words, "budget.trials=4", cwd=folder)
     assert done.returncode == 0, done.stderr
     front = json.loads((folder / "outputs" / "own" / "front.json").read_text())
     assert front["task"] == "mine"
@@ -98,16 +99,17 @@ def test_it_is_searched_exported_and_resumed(folder: Path, paredown: Paredown) -
     config = yaml.safe_load((folder / "outputs" / "own" / "config.yaml").read_text())
     assert config["task"]["_target_"] == "my_task.Mine"
 
-    again = paredown(*words, "budget.trials=4", cwd=folder)
+    again = in_process.paredown(*words, "budget.trials=4", cwd=folder)
     assert again.returncode == 0, again.stderr
     assert "Nothing is left to do" in again.stdout
 
-    changed = paredown(*words, "budget.trials=4", "space.prune.choices=[0.0,0.9]", cwd=folder)
+    other = "space.prune.choices=[0.0,0.9]"
+    changed = in_process.paredown(*words, "budget.trials=4", other, cwd=folder)
     assert changed.returncode == 2
     assert "0/channels" in changed.stderr
     assert config == yaml.safe_load((folder / "outputs" / "own" / "config.yaml").read_text())
 
-    report = paredown("report", "own", cwd=folder)
+    report = in_process.paredown("report", "own", cwd=folder)
     assert report.returncode == 0, report.stderr
 
 

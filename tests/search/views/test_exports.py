@@ -292,7 +292,7 @@ def test_verify_says_in_one_sentence_that_a_record_is_not_one(finished: Done) ->
     for broken in ([], {**content, "search": 3}, {"file": "model.onnx"}):
         (out / "metrics.json").write_text(json.dumps(broken))
         with pytest.raises(UserError, match=r"metrics\.json cannot be read"):
-            exports.verify(finished.rows, finished.folder, finished.evaluator)
+            exports.verify(finished.rows, finished.folder, finished.evaluator, export=out)
 
 
 def test_a_truncated_file_is_built_again_before_it_is_handed_over(finished: Done) -> None:
