@@ -65,10 +65,10 @@ def rows_of(study: optuna.Study) -> StudyRows:
 
 
 def probe_rows(attributes: Mapping[str, Any]) -> tuple[ProbeRow, ...]:
-    """What came of every probe, from a study's attributes."""
+    """What came of every probe, from a study's attributes; in no order of time."""
     return tuple(
         ProbeRow(key=name.removeprefix(ledger.PROBE), **value)
-        for name, value in attributes.items()
+        for name, value in sorted(attributes.items())
         if name.startswith(ledger.PROBE)
     )
 

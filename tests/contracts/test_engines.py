@@ -14,6 +14,7 @@ from search.engines.local import LocalEngine
 from search.engines.ray_engine import RayEngine
 from search.samplers import Tpe
 from search.study.ledger import StudyRows, TrialRow
+from tests.search.curious import CHANGES, SCORES, Curiosity
 from tests.search.searches import tiny_search
 
 Make = Callable[[int], Engine]
@@ -22,7 +23,7 @@ Make = Callable[[int], Engine]
 @pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[None]:
     """One cluster for the whole module, with room for what an interrupt leaves behind in it."""
-    with RayEngine(workers=8).cluster():
+    with RayEngine(workers=4).cluster():
         yield
 
 
@@ -88,6 +89,18 @@ def test_an_interrupt_leaves_a_study_that_continues(engine: Make, tmp_path: Path
         run_search(tiny_search(tmp_path, engine(2), trials=8), [InterruptAfter(4)])
     rows = run_search(tiny_search(tmp_path, engine(1), trials=8))
     assert [row.state for row in rows.trials] == ["complete"] * 8
+
+
+def test_probes_are_answered_by_the_workers(engine: Make, tmp_path: Path) -> None:
+    asks, plain = Curiosity([[SCORES], CHANGES]), Curiosity([[SCORES], CHANGES])
+    rows = run_search(tiny_search(tmp_path / "engine", engine(2), sampler=asks, trials=7))
+    assert [row.state for row in rows.trials] == ["complete"] * 7
+    run_search(tiny_search(tmp_path / "plain", sampler=plain, trials=7))
+    assert asks.probes == plain.probes == [SCORES, *CHANGES]
+    for (_, found), (_, expected) in zip(asks.learned, plain.learned, strict=True):
+        assert found is not None
+        assert expected is not None
+        assert found.damage.tolist() == expected.damage.tolist()
 
 
 def test_workers_that_cannot_be_built_end_the_search(engine: Make, tmp_path: Path) -> None:
