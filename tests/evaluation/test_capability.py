@@ -30,6 +30,10 @@ def layer(kind: str = "linear", bits: tuple[int | None, int | None] = (8, 8), **
         (layer("conv1d"), "as w8a8; valid for conv1d: float"),
         (layer("embedding", (8, None)), f"as w8af; valid for embedding: float{ADVICE}"),
         (layer("conv2d", dynamic=True), "with dynamic activations; valid: dynamic false"),
+        (
+            layer(dynamic=True, by_row=True),
+            "with a range for every row of activations; valid: by_row false",
+        ),
         (layer(weight_function="kmeans"), "with function kmeans at 8 bits; valid there: symmetric"),
         (layer(weight_function="e4m3"), "with function e4m3 at 8 bits; valid there: symmetric"),
         (layer(granularity="group32"), "with granularity group32; valid: channel, tensor"),

@@ -1,7 +1,7 @@
 """The rounding of layers' inputs as plain float operators, which no runtime takes for integers.
 
 scale * clip(round(x / scale), low, high), halves to even. A dynamic scale is found from the least
-and the largest of the tensor as a whole, widened to hold 0.
+and the largest of the tensor as a whole, widened to hold 0, or for every row from its largest size.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import NodeProto, helper
 
+from compressors.quantization.input_quantizer import SMALLEST_STEP
 from compressors.quantization.layers import LayerQuantization
 from evaluation.lowering.graph import Graph
 
@@ -26,7 +27,8 @@ class Rounding:
 
     def of(self, node: NodeProto, facts: LayerQuantization) -> str:
         """The name of a layer's rounded input."""
-        key = (node.input[0], facts.activation_bits, facts.dynamic, facts.scale, facts.zero_point)
+        grid = (facts.dynamic, facts.by_row, facts.scale, facts.zero_point)
+        key = (node.input[0], facts.activation_bits, *grid)
         if key not in self._known:
             steps = _Steps(self.graph, self.graph.nodes.index(node))
             self._known[key] = _rounded(steps, node.input[0], facts)
@@ -36,7 +38,9 @@ class Rounding:
 def _rounded(steps: _Steps, x: str, facts: LayerQuantization) -> str:
     assert facts.activation_bits is not None
     highest = 2**facts.activation_bits - 1
-    if facts.dynamic:
+    if facts.by_row:
+        scale, low, high = _row_by_row(steps, x, highest)
+    elif facts.dynamic:
         scale, low, high = _by_itself(steps, x, highest)
     else:
         assert facts.scale is not None
@@ -58,6 +62,15 @@ def _by_itself(steps: _Steps, x: str, highest: int) -> tuple[str, str, str]:
     return scale, lowest, steps.make("Add", lowest, most)
 
 
+def _row_by_row(steps: _Steps, x: str, highest: int) -> tuple[str, str, str]:
+    """A scale for every row, around 0."""
+    largest = steps.reduce("ReduceMax", steps.make("Abs", x), axes=[-1], keepdims=1)
+    step = steps.make("Div", largest, steps.number(highest / 2))
+    scale = steps.make("Max", step, steps.number(SMALLEST_STEP))
+    middle = (highest + 1) // 2
+    return scale, steps.number(-middle), steps.number(highest - middle)
+
+
 @dataclass
 class _Steps:
     """Nodes put in one after another, from a place on."""
@@ -69,9 +82,10 @@ class _Steps:
         """The output of one more node."""
         return self._put(helper.make_node(kind, inputs, [self.graph.fresh()]))
 
-    def reduce(self, kind: str, x: str) -> str:
-        """One number for the whole tensor."""
-        return self._put(helper.make_node(kind, [x], [self.graph.fresh()], keepdims=0))
+    def reduce(self, kind: str, x: str, *, keepdims: int = 0, **along: list[int]) -> str:
+        """One number for the whole tensor, or for all along some axes."""
+        name = self.graph.fresh()
+        return self._put(helper.make_node(kind, [x], [name], keepdims=keepdims, **along))
 
     def _put(self, node: NodeProto) -> str:
         self.graph.nodes.insert(self.place, node)

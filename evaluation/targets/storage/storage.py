@@ -58,6 +58,7 @@ class Storage:
         functions=FUNCTION_BITS,
         granularities=("channel", "tensor", "group"),
         dynamic=True,
+        rows=("linear",),
         mask_bits=1,
         integer_activations=False,
     )

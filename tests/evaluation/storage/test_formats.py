@@ -35,6 +35,7 @@ INPUTS = (
     Quantize(8, 8),
     Quantize(None, 4),
     Quantize(8, 8, dynamic=True),
+    Quantize(8, 8, dynamic=True, by_row=True),
     Quantize(2, 6, dynamic=True, function="ternary"),
     Quantize(4, 8, smooth=0.5),
 )
