@@ -28,7 +28,8 @@ def weights(layer: Layer) -> str:
 def activations(layer: Layer) -> str:
     """`float`, `8-bit`, `8-bit dynamic`, `8-bit signed`."""
     bits = layer["activation_bits"]
-    said = [f"{bits}-bit", *(word for word in ("dynamic", "signed") if layer.get(word))]
+    words = ("dynamic", "signed", "by_row")
+    said = [f"{bits}-bit", *(word.replace("_", " ") for word in words if layer.get(word))]
     return " ".join(said) if bits else "float"
 
 
