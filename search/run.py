@@ -135,7 +135,7 @@ def _search(
     file = StudyFile(settings)
     listeners: list[Listener] = [
         file,
-        Preparation(evaluator, lambda words: console.print(words, markup=False)),
+        *_preparations(search, evaluator, console),
         progress_listener(console),
         *_trackers(settings, console),
     ]
@@ -143,6 +143,16 @@ def _search(
     if not file.told:
         console.print(_nothing_told(rows, settings), markup=False)
     return rows
+
+
+def _preparations(search: Search, evaluator: Evaluator, console: Console) -> list[Listener]:
+    """What is measured before the first trial; nothing where results are simulated."""
+    from search.engines.base import Simulates
+
+    if isinstance(search.engine, Simulates):
+        console.print("A simulation: no model is evaluated.", markup=False)
+        return []
+    return [Preparation(evaluator, lambda words: console.print(words, markup=False))]
 
 
 def _nothing_told(rows: StudyRows, settings: Settings) -> str:

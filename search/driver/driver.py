@@ -19,7 +19,7 @@ from compressors.errors import UserError
 from evaluation.measurement import Metric
 from search.driver.feed import Feed, Plan
 from search.driver.trial_job import WorkerSpec
-from search.engines.base import Engine
+from search.engines.base import Engine, Simulates
 from search.samplers import Sampler, Setting
 from search.space.baselines import baselines
 from search.space.space import Space
@@ -95,6 +95,8 @@ def _open(search: Search, constraints: Mapping[str, float]) -> Study:
         search.worker.target,
         search.quality,
     )
+    if isinstance(search.engine, Simulates):
+        made["simulated"] = search.engine.simulate(search.space.structure, search.quality)
     study = Study.open(search.storage, search.name, made)
     study.set_point(search.reference_point)
     setting = Setting(

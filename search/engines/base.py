@@ -5,9 +5,11 @@ Nothing above this line knows which engine runs; no engine knows of studies or s
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from compressors.errors import UserError
+from compressors.structures.structure import Structure
+from evaluation.measurement import Metric
 from search.driver.trial_job import Broken, Job, JobOutcome, WorkerSpec
 
 
@@ -34,6 +36,15 @@ class Engine(Protocol):
 
     def run(self, spec: WorkerSpec, source: JobSource) -> None:
         """Run jobs until none remain. Whatever ends it early also ends every worker."""
+        ...
+
+
+@runtime_checkable
+class Simulates(Protocol):
+    """An engine that evaluates nothing; its studies say so, and are no others' continuation."""
+
+    def simulate(self, structure: Structure, quality: Metric) -> str:
+        """Make results for a model of this structure, before a run; what they are, in words."""
         ...
 
 

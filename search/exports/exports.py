@@ -15,7 +15,7 @@ from compressors.policies import policy_yaml
 from compressors.policies.policy_rules import check, expand
 from evaluation.measurement import Measurement
 from search.exports import package
-from search.exports.stated import Package
+from search.exports.stated import Package, refuse_simulation
 from search.exports.verify import TOLERANCE, Check, verify
 from search.front.front import Front, find
 from search.front.front_files import read_validation
@@ -35,11 +35,7 @@ def export(
     rows: StudyRows, folder: Path, trial: int | None, evaluator: Callable[[], Evaluates]
 ) -> Path:
     """Write export/<trial>/ in the study's folder; without a trial, the front's best."""
-    if rows.simulated is not None:
-        raise UserError(
-            f"{rows.name} is a simulation ({rows.simulated}), so there is no measured model to "
-            "export; build a policy's with paredown apply."
-        )
+    refuse_simulation(rows)
     front = find(rows)
     row = _chosen(rows, front, trial)
     if row.measurement is None or row.policy is None:

@@ -1,4 +1,7 @@
-"""What an export states of its model; knows nothing of how a figure was measured."""
+"""What an export states of its model, and of which studies there is none to state.
+
+Knows nothing of how a figure was measured.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from compressors.errors import UserError
 from compressors.policies.policy import Policy
 from evaluation.measurement import Measurement
+from search.study.ledger import StudyRows
 
 
 @dataclass(frozen=True)
@@ -23,3 +28,12 @@ class Package:
     exported: Measurement
     reference: Measurement  # the uncompressed model's exported figures
     record: Mapping[str, Any]
+
+
+def refuse_simulation(rows: StudyRows) -> None:
+    """Raise for a study of which no model was built."""
+    if rows.simulated is not None:
+        raise UserError(
+            f"{rows.name} is a simulation ({rows.simulated}), so it has no measured models; "
+            "build one from a policy: paredown apply."
+        )

@@ -16,6 +16,7 @@ from compressors.errors import UserError
 from evaluation.artifact_parts import parts
 from evaluation.measurement import Value
 from search.exports.package import FOLDER, METRICS, sha256
+from search.exports.stated import refuse_simulation
 from search.front import front_files
 from search.front.validate import Evaluates, artifact_file, qualities
 from search.study.ledger import StudyRows
@@ -64,6 +65,7 @@ def verify(
     """
     if not tolerance >= 0:
         raise UserError(f"tolerance cannot be {tolerance}; valid: a number from 0.")
+    refuse_simulation(rows)
     members = [] if export else _members(rows, folder)
     exports = [export / METRICS] if export else sorted((folder / FOLDER).glob(f"*/{METRICS}"))
     if not members and not exports:

@@ -45,7 +45,7 @@ def finish(
     report.write(rows, folder, front, validation)
     if tidy:
         _drop_dominated(rows, front, folder)
-    _tell(rows, front, validation, next_steps(front, folder, tracking), folder, console)
+    _tell(rows, front, validation, next_steps(rows, front, folder, tracking), folder, console)
     return front
 
 

@@ -13,16 +13,18 @@ from search.study.ledger import StudyRows
 Step = tuple[str, str]  # what it does, the command
 
 
-def next_steps(front: Front, folder: Path, tracking: bool = True) -> list[Step]:
+def next_steps(rows: StudyRows, front: Front, folder: Path, tracking: bool = True) -> list[Step]:
     """Look, export, compare: the three commands after a search; check, where nothing tracked it."""
     where = shown(folder)
     trial = f" --trial {front.knee.number}" if front.knee else ""
+    compare = ("compare trials in MLflow", f"paredown ui {where}")
+    steps = [("open the report", f"{_opener()} {where}/report.html")]
+    if rows.simulated is not None:  # there are no files
+        return [*steps, compare] if tracking else steps
     return [
-        ("open the report", f"{_opener()} {where}/report.html"),
+        *steps,
         ("export a member, with its card", f"paredown export {where}{trial}"),
-        ("compare trials in MLflow", f"paredown ui {where}")
-        if tracking
-        else ("measure the exported files again", f"paredown verify {where}"),
+        compare if tracking else ("measure the exported files again", f"paredown verify {where}"),
     ]
 
 
@@ -31,8 +33,11 @@ def reproduce(rows: StudyRows, front: Front, folder: Path, config: Mapping[str, 
     where = shown(folder)
     policy = f"{where}/policies/{front.knee.number if front.knee else 'best'}.yaml"
     trial = front.knee.number if front.knee else 0
+    again = ("The study again, or on to a larger total", search_command(rows, config))
+    if rows.simulated is not None:
+        return [again]
     return [
-        ("The study again, or on to a larger total", search_command(rows, config)),
+        again,
         (
             "A member as a deployable model with its card",
             f"paredown export {where} --trial {trial}",

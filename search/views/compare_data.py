@@ -34,7 +34,9 @@ class Compared:
 
     @property
     def simulated(self) -> bool:
-        """Whether its latencies are those of a machine that is not there."""
+        """Whether its latencies, or all of its figures, are of a machine that is not there."""
+        if self.rows.simulated is not None:
+            return True
         timing = self.validation.timing
         return timing is not None and timing.basis == "computed"
 

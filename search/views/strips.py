@@ -78,7 +78,7 @@ def _whole(rows: StudyRows) -> dict[str, int]:
 
 
 def _layers(row: TrialRow) -> Layers:
-    return row.record["layers"] if row.record else ()
+    return row.record.get("layers") or () if row.record else ()
 
 
 def _strip(row: TrialRow, whole: Mapping[str, int]) -> Strip:

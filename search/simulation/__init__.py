@@ -1,0 +1,1 @@
+"""Results that come from a record or a formula, so that searches can be tried out in seconds."""
