@@ -1,0 +1,195 @@
+"""Who goes on to the next rung, who waits, who is stopped: decided as each trial reports.
+
+A trial goes on where it is among the best of its rung by what it is expected to end with:
+non-dominated rank, then crowding, as soon as it is, whatever else is in flight. It is stopped
+where a finished trial dominates the best that it can hope for, beyond both confidence intervals;
+or where it stands behind the best of its rung by more than chance. Else it waits. The first few
+and a random share run through, so that what is expected rests on trials nobody picked.
+
+Values are numbers of which less is better. Knows neither studies nor how trials are run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+
+from search.stopping.dominance import Floats
+from search.stopping.experience import Gains, Unbeaten
+from search.stopping.rung import Rung
+
+Verdict = Literal["go_on", "wait", "stop"]
+GROWTH = 1.25  # expectations are renewed when a rung's experience has grown so much
+
+DOMINATED = "Dominated by a finished trial beyond its confidence interval"
+BEHIND = "Not among the best of its rung"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a scheduler decides by."""
+
+    keep: float = 1 / 3  # of each rung goes on
+    explore: float = 0.05  # of all trials run through whatever they report
+    grace: int = 6  # trials that run through first
+    confidence: float = 0.95
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a trial measured at a rung."""
+
+    trial: int
+    rung: int
+    values: tuple[float, ...]  # of the objectives; less is better
+    spreads: tuple[float, ...]  # their standard errors
+    broken: float = 0.0  # how far bounds on costs are broken, 0 where none is
+    length: float = 0.0  # how long the policy trains, in any unit
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a trial, and why where it is stopped."""
+
+    trial: int
+    verdict: Verdict
+    reason: str | None = None
+
+
+@dataclass
+class _Level:
+    """A rung with what is known of it."""
+
+    rung: Rung
+    gains: Gains
+    renew_at: int = 0
+
+
+@dataclass
+class Scheduler:
+    """Decisions of one study; `quality` is the place of the one objective that rungs change."""
+
+    objectives: int
+    quality: int
+    rules: Rules = field(default_factory=Rules)
+
+    def __post_init__(self) -> None:
+        self._deviations = NormalDist().inv_cdf(0.5 + self.rules.confidence / 2)
+        looks = self.objectives + 1
+        self._levels: dict[int, _Level] = defaultdict(
+            lambda: _Level(Rung(looks, self.objectives), Gains(looks, self.quality))
+        )
+        self._unbeaten = Unbeaten(self.objectives)
+        self._seen: dict[int, dict[int, Report]] = defaultdict(dict)
+        self._graced: set[int] = set()
+
+    def report(self, report: Report) -> list[Decision]:
+        """What becomes of the trial, first, and of those that waited beside it."""
+        through = self.runs_through(report.trial)
+        doomed = not through and self._dominated(report)
+        gone = self._enter(report, waiting=not through and not doomed)
+        own = Decision(report.trial, "go_on" if through else "wait")
+        if doomed:
+            own = Decision(report.trial, "stop", DOMINATED)
+        decisions = {trial: Decision(trial, "stop", BEHIND) for trial in gone}
+        decisions.update({found.trial: found for found in self._review(report.rung)})
+        own = decisions.pop(report.trial, own)
+        self._forget(d.trial for d in (own, *decisions.values()) if d.verdict == "stop")
+        return [own, *decisions.values()]
+
+    def recall(self, report: Report) -> None:
+        """Take in a report of an earlier run that was acted on then."""
+        self.runs_through(report.trial)
+        self._enter(report, waiting=False)
+
+    def finish(self, report: Report) -> None:
+        """A trial was evaluated in full: what it gained, and whom it dominates."""
+        for rung, earlier in self._seen.pop(report.trial, {}).items():
+            gain = earlier.values[self.quality] - report.values[self.quality]
+            self._levels[rung].gains.add(self._look(earlier), gain)
+        if report.broken <= 0:
+            self._unbeaten.add(self._bound(report, 1))
+
+    def drop(self, trial: int) -> None:
+        """A trial failed, or was stopped in an earlier run."""
+        self._forget([trial])
+
+    def drain(self) -> list[Decision]:
+        """Nothing more will be reported: whoever waits is stopped."""
+        found = [t for level in self._levels.values() for t in level.rung.dismiss()]
+        self._forget(found)
+        return [Decision(trial, "stop", BEHIND) for trial in sorted(found)]
+
+    def runs_through(self, trial: int) -> bool:
+        """Whether a trial is evaluated in full whatever it reports."""
+        if trial in self._graced:
+            return True
+        if trial not in self._seen and len(self._graced) < self.rules.grace:
+            self._graced.add(trial)
+            return True
+        return Random(f"{self.rules.seed} {trial}").random() < self.rules.explore
+
+    def _enter(self, report: Report, *, waiting: bool) -> list[int]:
+        level, look = self._levels[report.rung], self._look(report)
+        self._seen[report.trial][report.rung] = report
+        self._renew(level)
+        point = self._expected(level, look[None])[0]
+        return level.rung.add(report.trial, look, point, report.broken, waiting=waiting)
+
+    def _review(self, number: int) -> Iterator[Decision]:
+        """Who of a rung need wait no more."""
+        found = self._levels[number].rung.review(self.rules.keep, self._deviations)
+        for trial in found.good:
+            if self._dominated(self._seen[trial][number]):  # by one that finished meanwhile
+                yield Decision(trial, "stop", DOMINATED)
+            else:
+                yield Decision(trial, "go_on")
+        for trial in found.hopeless:
+            yield Decision(trial, "stop", BEHIND)
+
+    def _dominated(self, report: Report) -> bool:
+        """Whether a finished trial dominates the best that this one can hope for."""
+        gain = self._levels[report.rung].gains.most(self._look(report))
+        if not math.isfinite(gain):
+            return False
+        hope = self._bound(report, -1)
+        hope[self.quality] -= gain
+        return self._unbeaten.beats(hope)
+
+    def _bound(self, report: Report, sign: int) -> Floats:
+        """The worse (1) or better (-1) end of every value's confidence interval."""
+        reach = sign * self._deviations * np.array(report.spreads, dtype=float)
+        return np.array(report.values, dtype=float) + reach
+
+    def _look(self, report: Report) -> Floats:
+        """What a trial is likened to finished ones by: its values, and how long it trains."""
+        return np.array([*report.values, math.log1p(report.length)], dtype=float)
+
+    def _expected(self, level: _Level, looks: Floats) -> Floats:
+        points = looks[:, :-1].copy()
+        points[:, self.quality] -= level.gains.typical(looks)
+        return points
+
+    def _renew(self, level: _Level) -> None:
+        """Expect anew of everybody at a rung once much more is known of it."""
+        if len(level.rung) and level.gains.seen > level.renew_at:
+            level.renew_at = int(level.gains.seen * GROWTH)
+            level.rung.expect(self._expected(level, level.rung.looks))
+
+    def _forget(self, trials: Iterable[int]) -> None:
+        for trial in trials:
+            self._seen.pop(trial, None)
+
+
+def minimised(values: Sequence[float], directions: Sequence[str]) -> tuple[float, ...]:
+    """Values turned so that less is better."""
+    pairs = zip(values, directions, strict=True)
+    return tuple(v if direction == "minimize" else -v for v, direction in pairs)

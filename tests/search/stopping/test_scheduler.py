@@ -1,0 +1,174 @@
+"""Promises of the scheduler, on streams of trials made up for it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.study._multi_objective import _fast_non_domination_rank
+
+from search.stopping import experience, rung
+from search.stopping.rung import Rung, upper_share
+from search.stopping.scheduler import BEHIND, DOMINATED, Report, Rules, Scheduler
+from tests.search.stopping.streams import Stream, curves
+
+NEVER = Rules(keep=0.34, explore=0.0, grace=0, confidence=0.9999999)  # stops by rank alone
+
+
+def stream(rules: Rules, trials: int = 120, workers: int = 4, seed: int = 0) -> Stream:
+    return Stream(Scheduler(2, 0, rules), curves(seed), 3, trials, workers, seed).run()
+
+
+@given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 90))
+@settings(max_examples=25, deadline=None)
+def test_every_trial_ends_once_and_runs_are_repeatable(
+    seed: int, workers: int, trials: int
+) -> None:
+    found = stream(Rules(seed=seed), trials, workers, seed)
+    assert sorted([*found.finished, *found.stopped]) == list(range(trials))
+    assert stream(Rules(seed=seed), trials, workers, seed).told == found.told
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=15, deadline=None)
+def test_the_graced_and_the_explorers_are_never_stopped(seed: int) -> None:
+    rules = Rules(explore=0.2, grace=5, seed=seed)
+    found = stream(rules, seed=seed)
+    explorers = {t for t in range(120) if Scheduler(2, 0, replace(rules, grace=0)).runs_through(t)}
+    assert explorers
+    assert explorers <= set(found.finished)
+    first = [d.trial for d in found.told if d.verdict != "stop"][:5]
+    assert set(first) <= set(found.finished)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_nobody_of_the_best_share_is_left_waiting(points: list[tuple[int, int]]) -> None:
+    scheduler = Scheduler(2, 0, NEVER)
+    went_on: set[int] = set()
+    for trial, (error, cost) in enumerate(points):
+        decisions = scheduler.report(Report(trial, 0, (error, cost), (0.0, 0.0)))
+        went_on |= {d.trial for d in decisions if d.verdict == "go_on"}
+        ranks = _fast_non_domination_rank(np.array(points[: trial + 1], dtype=float))
+        room = int(0.34 * (trial + 1) + 1e-9)
+        surely = [t for t, rank in enumerate(ranks) if (ranks <= rank).sum() <= room]
+        assert set(surely) <= went_on
+
+
+def test_who_stands_far_behind_is_stopped_and_who_stands_near_waits() -> None:
+    scheduler = Scheduler(2, 0, Rules(grace=0, explore=0.0))
+    for trial in range(60):  # on a line, each dominated by those before it
+        decisions = scheduler.report(Report(trial, 0, (float(trial % 10), 0.0), (0.0, 0.0)))
+        if trial == 58:
+            assert decisions[0].verdict == "stop"
+            assert decisions[0].reason == BEHIND
+        if trial >= 50 and trial % 10 in (0, 1):
+            assert decisions[0].verdict == "go_on"
+        if trial == 53:
+            assert decisions[0].verdict == "wait"
+
+
+def seen_through(scheduler: Scheduler, gains: dict[float, float], cost: float = 0.5) -> None:
+    """Trials that started at an error and ended lower by a gain."""
+    for number, (error, gain) in enumerate(gains.items()):
+        trial = 1000 + number
+        report = Report(trial, 0, (error, cost), (0.001, 0.0))
+        scheduler.recall(report)
+        scheduler.finish(replace(report, rung=1, values=(error - gain, cost)))
+
+
+def test_who_cannot_catch_up_with_a_finished_trial_is_stopped_at_once() -> None:
+    scheduler = Scheduler(2, 0, Rules(grace=0, explore=0.0))
+    seen_through(scheduler, {0.10 + step / 100: 0.01 for step in range(10)})
+    decision = scheduler.report(Report(0, 0, (0.15, 0.5), (0.001, 0.0)))[0]
+    assert (decision.verdict, decision.reason) == ("stop", DOMINATED)
+
+
+def test_within_the_confidence_interval_nobody_is_called_dominated() -> None:
+    scheduler = Scheduler(2, 0, Rules(grace=0, explore=0.0))
+    seen_through(scheduler, {0.10 + step / 100: 0.01 for step in range(10)})
+    assert scheduler.report(Report(0, 0, (0.15, 0.5), (0.05, 0.0)))[0].verdict != "stop"
+
+
+def test_slow_starters_are_allowed_for_once_their_like_was_seen_to_end_well() -> None:
+    scheduler = Scheduler(2, 0, Rules(grace=0, explore=0.0))
+    fast = {0.030 + step / 1000: 0.005 for step in range(10)}
+    slow = {0.100 + step / 1000: 0.095 for step in range(10)}
+    seen_through(scheduler, fast | slow)
+    verdicts = []
+    for trial in range(12):  # of one cost; every other one starts slowly
+        error = 0.102 + trial / 10000 if trial % 2 else 0.032 + trial / 10000
+        verdicts.append(scheduler.report(Report(trial, 0, (error, 0.5), (0.003, 0.0)))[0].verdict)
+    assert "go_on" in verdicts[1::2]
+    assert "go_on" not in verdicts[2::2]
+
+
+def test_nobody_is_called_dominated_who_started_worse_than_any_that_was_seen_through() -> None:
+    scheduler = Scheduler(2, 0, Rules(grace=0, explore=0.0))
+    seen_through(scheduler, {0.10 + step / 100: 0.01 for step in range(10)})
+    assert scheduler.report(Report(0, 0, (0.21, 0.5), (0.0, 0.0)))[0].reason != DOMINATED
+
+
+def test_who_breaks_a_bound_does_not_go_on_before_those_who_keep_it() -> None:
+    scheduler = Scheduler(2, 0, Rules(grace=0, explore=0.0))
+    for trial in range(9):
+        report = Report(trial, 0, (0.5, 0.5 + trial), (0.0, 0.0), broken=float(trial != 8))
+        decisions = scheduler.report(report)
+    assert [d.trial for d in decisions if d.verdict == "go_on"] == [8]
+
+
+def test_what_was_recalled_decides_like_what_was_reported() -> None:
+    rules = Rules(grace=0, explore=0.0)
+    first, second = Scheduler(2, 0, rules), Scheduler(2, 0, rules)
+    measure = curves(1)
+    for trial in range(40):
+        first.report(measure(trial, 0))
+        second.recall(measure(trial, 0))
+    ours, theirs = first.report(measure(40, 0))[0], second.report(measure(40, 0))[0]
+    assert ours == theirs
+
+
+def test_rungs_find_the_front_of_a_full_search_for_a_third_of_the_work() -> None:
+    """Curves made up so that a rung ranks fairly: what is promised is the scheduler's share."""
+    trials, cost = 300, {0: 1, 1: 2, 2: 6}  # epochs that a rung adds
+    found = stream(Rules(), trials, 8)
+    spent = sum(cost[r] * jobs for r, jobs in found.work.items())
+    assert spent < 0.45 * trials * sum(cost.values())
+    ends = np.array([curves(0)(t, 2).values for t in range(trials)])
+    front = np.flatnonzero(_fast_non_domination_rank(ends) == 0)
+    assert len(set(front) - set(found.finished)) <= 0.35 * len(front)
+
+
+def test_at_a_thousand_workers_and_ten_thousand_trials_no_promotion_starves() -> None:
+    """Decisions touch a bounded number of trials, and cost under two milliseconds on average."""
+    scheduler = Scheduler(2, 0, Rules())
+    running = Stream(scheduler, curves(0), 3, 10_000, 1_000)
+    begun = time.process_time()
+    running.run()
+    spent = time.process_time() - begun
+    assert len(running.finished) + len(running.stopped) == 10_000
+    assert not running.waits  # every promotion was taken up
+    assert running.longest_wait <= 64  # soon: one report may promote many, and frees one worker
+    assert spent / len(running.told) < 0.002
+    assert len(scheduler._levels[0].rung) <= 2 * rung.MEMORY
+    assert scheduler._levels[0].gains._count <= 2 * experience.MEMORY
+
+
+def test_who_waits_while_many_pass_is_let_go() -> None:
+    found = Rung(1, 1)
+    one = np.array([1.0])
+    total = 2 * rung.MEMORY + 1
+    gone = [found.add(trial, one, one, 0.0, waiting=trial == 5) for trial in range(total)]
+    assert gone[-1] == [5]
+    assert not any(gone[:-1])
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.3, 4), (0.3, 400), (0.5, 1)])
+def test_the_interval_is_wilsons(share: float, count: int) -> None:
+    upper = upper_share(share, count, 1.96)
+    assert share < upper <= 1
+    assert (upper - share) ** 2 == pytest.approx(1.96**2 * upper * (1 - upper) / count)
