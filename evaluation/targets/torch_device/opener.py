@@ -29,6 +29,7 @@ from torch.utils._pytree import tree_leaves
 from compressors.errors import UserError
 from evaluation.measuring.runner import Array
 from evaluation.targets.torch_device import constants
+from evaluation.targets.torch_device.uncollected import uncollected
 
 VERSION = torch.__version__
 KEPT = 2  # programs as they were read: the reference's and the latest
@@ -114,7 +115,8 @@ def read(path: Path) -> ExportedProgram:
     content = path.read_bytes()
     try:
         pickled = _pickled(content)
-        exported = None if pickled else torch.export.load(io.BytesIO(content))
+        with uncollected():
+            exported = None if pickled else torch.export.load(io.BytesIO(content))
     except Exception as error:  # whatever a broken archive makes torch raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"torch.export cannot load '{path}': {reason}") from error

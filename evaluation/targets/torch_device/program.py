@@ -31,6 +31,7 @@ from evaluation.targets.torch_device import norms
 from evaluation.targets.torch_device.integers import GroupedConv2d, IntegerConv2d, IntegerLinear
 from evaluation.targets.torch_device.rounding import Product
 from evaluation.targets.torch_device.stored import store
+from evaluation.targets.torch_device.uncollected import uncollected
 
 SIGNED = Product()
 LEFT_OUT = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
@@ -38,6 +39,17 @@ LEFT_OUT = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "fr
 
 def program(compressed: CompressedModel, product: Product = SIGNED) -> ExportedProgram:
     """The program of a model, in float32 where it is float; its integer products as told."""
+    module, example = lowered(compressed, product)
+    with plain_attention(), torch.no_grad(), uncollected():
+        exported = _export(module, example)
+    _tidy(exported)
+    return exported
+
+
+def lowered(
+    compressed: CompressedModel, product: Product = SIGNED
+) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """A model that computes as its program will, and inputs for it."""
     module = deepcopy(compressed.module).cpu().eval()
     described = describe(module)
     strip(module)
@@ -49,15 +61,13 @@ def program(compressed: CompressedModel, product: Product = SIGNED) -> ExportedP
             _lower(module, name, facts, product, called=name in called)
         norms.fold(module, example)
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        exported = _export(module, example)
-    _tidy(exported)
-    return exported
+    return module, example
 
 
 def to_bytes(exported: ExportedProgram) -> bytes:
     """The file of a program; its text, most of a small model's bytes, is compressed."""
     buffer, smaller = io.BytesIO(), io.BytesIO()
-    with _quiet():
+    with _quiet(), uncollected():
         torch.export.save(exported, buffer)
     with zipfile.ZipFile(buffer) as whole, zipfile.ZipFile(smaller, "w") as archive:
         for name in whole.namelist():

@@ -1,14 +1,17 @@
 """Torch itself on this machine's CPU or GPU: float, and 8-bit integer Linear and Conv2d.
 
 The file is a torch.export program with the simulation's own integers in it, written in torch's own
-operators, so that it runs wherever torch does, without this package. Integer layers multiply with
-`torch._int_mm`, the kernel of torchao's int8 layers, offered where the device computes it exactly.
-Weights alone (4 and 8 bits, 8-bit float) save bytes, on request, and are float numbers once the
-file is open: torch's kernels for them round activations to bfloat16, and are faster than float for
-one row alone. Float activations of 8 bits and 2:4 weights have no kernels here. Operators run one
-by one unless `compile` is set, for to compile a model takes torch longer than to time it. Nothing
-was run on a GPU: what is special there is the padding of products, which is tested on a CPU, and
-the program's move to the device.
+operators, so that it runs wherever torch does, without this package and without torchao. Integer
+layers are torchao's int8 tensors (static, dynamic, and dynamic by row), in fewer operators: the
+same numbers from the same kernel, `torch._int_mm`, offered where the device computes it exactly.
+Convolutions in groups have no integer kernel: their activations are only simulated. Weights alone
+(4 and 8 bits, 8-bit float) save bytes, on request, and are float numbers once the file is open:
+torch's CPU kernels for them are many times slower than float in float32, and in bfloat16, which
+rounds activations, faster for one row alone; torchao's take the float product too. Policies know
+no float activations of 8 bits, and no 2:4 kernel was written, for none could be run. Operators run
+one by one unless `compile` is set: to compile a model takes torch half a minute. Nothing was run on
+a GPU: what is special there is the padding of products, which is tested on a CPU, and the program's
+move to the device.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ from compressors.record import CompressedModel
 from compressors.stack import apply
 from evaluation.targets.torch_device import probe
 from evaluation.targets.torch_device.opener import TorchOpener, TorchProgram, read
-from evaluation.targets.torch_device.program import program, signature, to_bytes
+from evaluation.targets.torch_device.program import lowered, program, signature, to_bytes
 from evaluation.targets.torch_device.rounding import Product
-from evaluation.targets.torch_device.target import TorchCpu, TorchCuda
+from evaluation.targets.torch_device.target import TABLE, TorchCpu, TorchCuda
 from tests.evaluation.test_integer_kernels import Given, seeded
 from tests.evaluation.tiny import LAYERS, TinyTask
 
@@ -79,21 +79,38 @@ def operators(opened: TorchProgram) -> Counter[str]:
 MIXED = ("stem", "wide", "depthwise", "point", "fc")
 
 
-@pytest.mark.parametrize(
-    ("dynamic", "product"),
-    [(False, UNSIGNED), (True, UNSIGNED), (False, SIGNED), (True, SIGNED), (False, PADDED)],
-)
-def test_every_sort_of_layer_computes_with_the_simulations_integers(
-    dynamic: bool, product: Product
-) -> None:
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_every_sort_of_layer_computes_with_the_simulations_integers(dynamic: bool) -> None:
     given = Given(seeded(Mixed), (3, 9, 9))
     model = compressed(given, Quantize(8, 8, dynamic=dynamic), MIXED)
-    program = opened(model, product)
+    x = given.inputs[:7]
+    with torch.no_grad():
+        simulated = model.module.eval()(x)
+        for product in (UNSIGNED, SIGNED, PADDED):
+            found = lowered(model, product)[0](x)
+            assert float((found - simulated).abs().max() / simulated.abs().max()) < 2e-3
+
+
+def test_an_exported_program_computes_so_too() -> None:
+    given = Given(seeded(Mixed), (3, 9, 9))
+    static, dynamic = Quantize(8, 8), Quantize(8, 8, dynamic=True)
+    row = Quantize(8, 8, dynamic=True, by_row=True)
+    steps = dict(zip(MIXED, (static, dynamic, static, static, row), strict=True))
+    entries = tuple(LayerPolicy(name, quantize=step) for name, step in steps.items())
+    model = apply(given.model(), Policy(layers=entries), given)
+    program = opened(model, UNSIGNED)
     ops = operators(program)
     assert ops["aten._int_mm.default"] == len(MIXED) - 1
     assert ops["aten.conv2d.padding"] == 1, "the one in groups"
     assert not {"aten.batch_norm.default", "aten.conv2d.default"} & ops.keys()
     assert departure(model, program, given.inputs[:7]) < 2e-3
+
+
+def test_integers_of_convolutions_in_groups_are_called_simulated() -> None:
+    model = compressed(Given(seeded(Mixed), (3, 9, 9)), Quantize(8, 8), MIXED)
+    told = {layer.name: TABLE.simulated(layer) for layer in model.record.layers}
+    assert told.pop("depthwise") == ("quantize.activations",)
+    assert not any(told.values())
 
 
 def test_the_profiler_sees_an_integer_kernel_for_every_layer() -> None:
@@ -223,3 +240,17 @@ def test_an_opener_pins_the_threads(tmp_path: Path) -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not probe.has_compiler(), reason="torch.compile has no C++ compiler here")
+def test_a_compiled_program_computes_what_the_others_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # set anew below, and as it was afterwards
+    given = Given(seeded(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))), (6,))
+    made = program(compressed(given, Quantize(8, 8), ("0", "2")), UNSIGNED)
+    plain = TorchProgram(made, "cpu").call(3)()
+    compiled = TorchProgram(made, "cpu", kept=str(tmp_path / "kept")).call(3)()
+    assert isinstance(plain, Tensor)
+    torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=1e-5)
+    assert any((tmp_path / "kept").rglob("*.so")), "a kernel of its own was built"

@@ -49,10 +49,11 @@ def theirs(facts: LayerQuantization, bias: Tensor) -> Callable[[Tensor], Tensor]
     assert facts.weight_scales is not None
     symmetric = MappingType.SYMMETRIC if facts.by_row else MappingType.ASYMMETRIC
     size = torchao.PerRow() if facts.by_row else torchao.PerTensor()
-    fixed = {}
+    fixed: dict[str, Tensor] = {}
     if facts.scale is not None and facts.zero_point is not None:
-        zero = torch.tensor([[facts.zero_point - MIDDLE]], dtype=torch.int8)
-        fixed = {"act_quant_scale": torch.tensor([[facts.scale]]), "act_quant_zero_point": zero}
+        zero = torch.full((1, 1, 1), facts.zero_point - MIDDLE, dtype=torch.int8)
+        scale = torch.full((1, 1, 1), facts.scale)
+        fixed = {"act_quant_scale": scale, "act_quant_zero_point": zero}
     weight = Int8Tensor(
         facts.weight_integers,
         facts.weight_scales[:, None],
