@@ -53,10 +53,10 @@ class Rungs:
         return Scheduler(len(objectives), list(objectives).index(quality), rules)
 
 
-NOBODY = Rungs()  # is stopped
-
-
 def _check_share(name: str, value: float, *, zero: bool) -> None:
     if not (0 < value < 1 or (zero and value == 0)):
         least = "from 0" if zero else "above 0"
         raise UserError(f"{name} cannot be {value:g}; valid: a number {least} and below 1.")
+
+
+NOBODY = Rungs()  # is stopped
