@@ -1,9 +1,13 @@
-"""From a sum of operators to a model's latency: a few factors, fitted once on measured models.
+"""From the prices of operators to a model's latency: fitted once on measured models of its kind.
 
-latency = start + sum over families of factor * (prices of its operators). Operators that follow
-one another find caches as the one before left them, wait for each other and are dispatched: the
-factors say by how much, for each family, and `start` what a run takes before and after. They are
-drawn towards one pace, and `start` towards 0, so that what few models tell of cannot run wild.
+latency = start + sum over operators of (its family's factor * its price + its own part)
+          + bytes * what a byte takes
+
+Operators that follow one another find caches as the one before left them, wait for each other and
+are dispatched; weights that no cache holds come from farther away. What is not known of a model
+beforehand is drawn to what is likely, as far as these widths say: factors to one pace, `start` to
+the dispatch floor at that pace, the rest to nothing. Few models then move what they tell of, and
+nothing else runs wild.
 """
 
 from __future__ import annotations
@@ -14,43 +18,108 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import nnls  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 
 from evaluation.cache import make_folder, replacing
 
 FAMILIES = ("float", "integer", "light")
-TRUST = 0.2  # in factors that are alike: as a departure of all of it from a model would weigh
-STRICT = 0.5  # with a start that is not 0, as a share of the latency
+NOISE = 0.02  # of a measured latency
+START = 0.3  # widths: of the floor,
+FACTOR = 0.2  # of the pace, for a whole family,
+OWN = 0.15  # of its price, for one operator,
+MEMORY = 0.3  # of the latency, for all bytes together
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Part:
+    """An operator of a file, and its price."""
+
+    key: str
+    family: str
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A file: what it is made of, and its size."""
+
+    parts: tuple[Part, ...]
+    megabytes: float
+
+    @property
+    def total(self) -> float:
+        """The sum of the prices."""
+        return sum(part.milliseconds for part in self.parts)
 
 
 @dataclass(frozen=True)
 class Correction:
-    """The factors, and by how much of the latency the models departed from it."""
+    """What was fitted, and by how much of the latency the models departed from it."""
 
     start_ms: float
+    megabyte_ms: float
     factors: Mapping[str, float]
+    own: Mapping[str, float]  # milliseconds that an operator takes beyond its family's
     departure: float  # the mean of the relative departures of the models that it was fitted on
 
-    def latency_ms(self, sums: Mapping[str, float]) -> float:
-        """The latency of a model whose operators sum up to this, by family."""
-        return self.start_ms + sum(self.factors[name] * sums.get(name, 0.0) for name in FAMILIES)
+    def latency_ms(self, model: Priced) -> float:
+        """The latency of a model of such operators."""
+        operators = (
+            self.factors[part.family] * part.milliseconds + self.own.get(part.key, 0.0)
+            for part in model.parts
+        )
+        return self.start_ms + self.megabyte_ms * model.megabytes + sum(operators)
 
 
-PLAIN = Correction(0.0, dict.fromkeys(FAMILIES, 1.0), 0.1)  # of a model that nobody measured
+PLAIN = Correction(0.0, 0.0, dict.fromkeys(FAMILIES, 1.0), {}, 0.1)  # of what nobody measured
 
 
-def fit(sums: Sequence[Mapping[str, float]], measured: Sequence[float]) -> Correction:
-    """The correction under which the sums give what was measured, in relative terms."""
+def fit(models: Sequence[Priced], measured: Sequence[float], floor_ms: float = 0.0) -> Correction:
+    """The likeliest correction under which the models take what was measured."""
     told = np.array(measured)
-    rows = np.array([[1.0, *(one.get(name, 0.0) for name in FAMILIES)] for one in sums])
-    drawn = np.diag([STRICT * (1 / told).mean(), *(TRUST for _ in FAMILIES)])
-    left = np.vstack([rows / told[:, None], drawn])
-    pace = float(np.median(told / rows[:, 1:].sum(1)))
-    right = np.concatenate([np.ones(len(told)), [0.0], pace * drawn.diagonal()[1:]])
-    (start, *factors), _ = nnls(left, right)
-    departure = float(np.abs(rows @ [start, *factors] / told - 1).mean())
-    named = dict(zip(FAMILIES, map(float, factors), strict=True))
-    return Correction(float(start), named, departure)
+    pace = float(np.median(told / [floor_ms + model.total for model in models]))
+    prices = {part.key: part.milliseconds for model in models for part in model.parts}
+    rows = np.array([_row(model, list(prices)) for model in models])
+    likely = np.array([pace * floor_ms, 0.0, *(pace for _ in FAMILIES), *(0.0 for _ in prices)])
+    size = float(np.mean([model.megabytes for model in models])) or 1.0
+    width = np.array(
+        [
+            START * pace * floor_ms,
+            MEMORY * float(told.mean()) / size,
+            *(FACTOR * pace for _ in FAMILIES),
+            *(OWN * pace * price for price in prices.values()),
+        ]
+    )
+    found = _posterior(rows / told[:, None], likely, width)
+    departure = float(np.abs(rows @ found / told - 1).mean())
+    start, memory, *others = map(float, found)
+    factors, own = others[: len(FAMILIES)], others[len(FAMILIES) :]
+    return Correction(
+        start,
+        memory,
+        dict(zip(FAMILIES, factors, strict=True)),
+        dict(zip(prices, own, strict=True)),
+        departure,
+    )
+
+
+def _row(model: Priced, keys: Sequence[str]) -> list[float]:
+    """What each of the unknowns counts in a model."""
+    families, runs = dict.fromkeys(FAMILIES, 0.0), dict.fromkeys(keys, 0.0)
+    for part in model.parts:
+        families[part.family] += part.milliseconds
+        runs[part.key] += 1
+    return [1.0, model.megabytes, *families.values(), *runs.values()]
+
+
+def _posterior(rows: Array, likely: Array, width: Array) -> Array:
+    """The mean of the unknowns, drawn to what is likely, under which all rows give about 1."""
+    scaled = rows * width
+    spread = scaled @ scaled.T + NOISE**2 * np.eye(len(rows))
+    pull = np.linalg.solve(spread, 1 - rows @ likely)
+    return np.asarray(likely + width * (scaled.T @ pull))
 
 
 def read(path: Path) -> Correction | None:
@@ -58,8 +127,10 @@ def read(path: Path) -> Correction | None:
     try:
         found = json.loads(path.read_text())
         factors = {name: float(found["factors"][name]) for name in FAMILIES}
-        return Correction(float(found["start_ms"]), factors, float(found["departure"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        own = {str(key): float(value) for key, value in found["own"].items()}
+        numbers = (float(found[name]) for name in ("start_ms", "megabyte_ms"))
+        return Correction(*numbers, factors, own, float(found["departure"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -68,11 +139,3 @@ def write(path: Path, correction: Correction) -> None:
     make_folder(path.parent)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(asdict(correction), indent=1))
-
-
-def by_family(parts: Sequence[tuple[str, float]]) -> dict[str, float]:
-    """The sum of each family."""
-    sums: dict[str, float] = {}
-    for family, milliseconds in parts:
-        sums[family] = sums.get(family, 0.0) + milliseconds
-    return sums

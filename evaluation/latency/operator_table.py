@@ -1,9 +1,9 @@
 """What operators take on this machine, as they were measured: one CSV file that only grows.
 
-A price is kept in milliseconds at the pace that the machine had when the first was taken: each
-measurement brings the time of the yardstick, and prices are scaled by it. Of a key that two
-processes measured, the first that was written counts, for everybody and for ever, so that a policy
-has one price. Knows nothing of how prices are measured.
+A price is kept in milliseconds at the pace that the machine had when the first was taken: with
+new prices comes a new measurement of the yardstick, and they are scaled by how it has changed. Of a
+key that two processes measured, the first that was written counts, for everybody and for ever, so
+that a policy has one price. Knows nothing of how prices are measured.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.cache import locked, make_folder
-from evaluation.measuring.operators import YARDSTICK, Operator, Price
+from evaluation.measuring.operators import FLOOR, YARDSTICK, Operator, Price
 
 COLUMNS = ("key", "op", "shape", "precision", "median_ms", "spread_ms")
-PACE = Operator(YARDSTICK, YARDSTICK, "", "")
+ALWAYS = tuple(Operator(key, key, "", "") for key in (YARDSTICK, FLOOR))
 
 
 @dataclass
@@ -45,7 +45,7 @@ class OperatorTable:
         with locked(self.path):
             pace = self.get(YARDSTICK) or measured[YARDSTICK]
             scale = pace.median_ms / measured[YARDSTICK].median_ms
-            told = {o.key: o for o in (*operators, PACE)}
+            told = {o.key: o for o in (*operators, *ALWAYS)}
             rows = [
                 (told[key], Price(price.median_ms * scale, price.spread_ms * scale))
                 for key, price in measured.items()

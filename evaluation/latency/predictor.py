@@ -17,16 +17,17 @@ from math import sqrt
 from pathlib import Path
 
 from evaluation.latency import correction
-from evaluation.latency.correction import PLAIN, Correction, by_family
+from evaluation.latency.correction import PLAIN, Correction, Part, Priced
 from evaluation.latency.operator_table import OperatorTable
 from evaluation.measurement import LATENCY, Value
 from evaluation.measuring import quiet
 from evaluation.measuring.files import Files
-from evaluation.measuring.operators import Operator, Price
+from evaluation.measuring.operators import FLOOR, Operator, Price
 from evaluation.measuring.remembered import Latency, LatencyCache
 from evaluation.target import Artifact
 
 PREPARING = "measuring what operators take on this machine, once"
+LEAST_MS = 1e-4  # of a prediction: nothing is for nothing
 UNPRICED_MS = 0.002  # of an operator that cannot run alone: shapes and indices, mostly
 
 Others = Callable[[], Sequence[Artifact]]  # a model's files under a few policies
@@ -62,7 +63,7 @@ class Predictor:
     def table(self) -> OperatorTable:
         """The prices."""
         path = self.files.latencies.path
-        return OperatorTable(path.parent.parent / "operators" / path.with_suffix(".csv").name)
+        return OperatorTable(path.parent.parent / "prices" / path.with_suffix(".csv").name)
 
     @cached_property
     def _remembered(self) -> LatencyCache:
@@ -83,7 +84,7 @@ class Predictor:
     def _against(self, artifact: Artifact, reference: Artifact, anchor: Latency) -> Latency:
         fitted = self._known(reference) or PLAIN
         raw, base = (
-            fitted.latency_ms(self._sums(self._priced(file.path))) for file in (artifact, reference)
+            max(fitted.latency_ms(self._model(file)), LEAST_MS) for file in (artifact, reference)
         )
         predicted = raw * anchor.median_ms / base
         relative = sqrt((anchor.spread_ms / anchor.median_ms) ** 2 + fitted.departure**2)
@@ -94,10 +95,11 @@ class Predictor:
         return Latency(found.value, found.spread or 0.0)
 
     def _fit(self, artifacts: Sequence[Artifact]) -> Correction:
-        paths = [artifact.path for artifact in artifacts]
-        sums = [self._sums(self._priced(path)) for path in paths]
-        timings = self.files.quickly(paths)
-        return correction.fit(sums, [timing.median_ms for timing in timings])
+        models = [self._model(artifact) for artifact in artifacts]
+        first, *others = self.files.quickly([artifact.path for artifact in artifacts])
+        measured = [first.median_ms, *(first.median_ms / timing.speedup for timing in others)]
+        floor = self.table.get(FLOOR)
+        return correction.fit(models, measured, floor.median_ms if floor else 0.0)
 
     def _priced(self, path: Path) -> tuple[Operator, ...]:
         """The operators of a file, each with a price; none is tried for one twice."""
@@ -111,7 +113,8 @@ class Predictor:
                     self.table.put(operators, {**alone, **priced})
         return operators
 
-    def _sums(self, operators: Sequence[Operator]) -> dict[str, float]:
+    def _model(self, artifact: Artifact) -> Priced:
         table = self.table
-        prices = ((o.family, table.get(o.key)) for o in operators)
-        return by_family([(family, price.median_ms) for family, price in prices if price])
+        told = ((o, table.get(o.key)) for o in self._priced(artifact.path))
+        parts = (Part(o.key, o.family, price.median_ms) for o, price in told if price)
+        return Priced(tuple(parts), artifact.size_bytes / 1e6)

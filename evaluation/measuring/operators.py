@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 YARDSTICK = "yardstick"  # the key of a fixed computation that is timed beside every price
+FLOOR = "floor"  # the key of what a run takes that computes next to nothing
 
 
 @dataclass(frozen=True)
@@ -57,5 +58,5 @@ class PricesOperators(Protocol):
         ...
 
     def prices(self, path: Path, batch: int, keys: Sequence[str]) -> dict[str, Price]:
-        """Prices of a file's operators by key, and of the yardstick in the same turns."""
+        """Prices of a file's operators by key, of the yardstick in the same turns, of the floor."""
         ...

@@ -14,14 +14,15 @@ from statistics import median
 from time import perf_counter
 
 Call = Callable[[], object]
+Turn = tuple[float, float]  # what a callable took, and the first beside it
 
 
 @dataclass(frozen=True)
 class Effort:
     """How long to time: so many blocks, each begun anew; all again, `runs` times, while noisy.
 
-    In a block all take turns for at least `least` rounds, then up to `most` while there are
-    seconds; afterwards each is called alone, again and again, for a burst.
+    In a block all take turns with the first for at least `least` rounds, then up to `most` while
+    there are seconds; afterwards each is called alone, again and again, for a burst.
     """
 
     runs: int = 3
@@ -37,10 +38,19 @@ class Effort:
 
 @dataclass(frozen=True)
 class Block:
-    """Milliseconds a call, for each callable: a mean each round, and every call of its burst."""
+    """Milliseconds a call, for each callable: a mean each round, and every call of its burst.
+
+    `beside` is what the first callable took just before and after each of those means.
+    """
 
     rounds: list[list[float]]
+    beside: list[list[float]]
     bursts: list[list[float]]
+
+    def ratios(self, column: int) -> list[float]:
+        """What a callable took in each round, in the time of the first beside it."""
+        pairs = zip(self.rounds[column], self.beside[column], strict=True)
+        return [took / first for took, first in pairs]
 
 
 def take(calls: Sequence[Call], effort: Effort) -> Block:
@@ -49,8 +59,9 @@ def take(calls: Sequence[Call], effort: Effort) -> Block:
         repeats = [_warm(call, effort) for call in calls]
         rounds = _rounds(calls, repeats, effort)
         bursts = [_burst(call, effort) for call in calls] if effort.burst_least else []
-    columns = [list(column) for column in zip(*rounds, strict=True)]
-    return Block(columns, bursts)
+    columns = list(zip(*rounds, strict=True))
+    took, beside = ([[turn[part] for turn in column] for column in columns] for part in (0, 1))
+    return Block(took, beside, bursts)
 
 
 def _burst(call: Call, effort: Effort) -> list[float]:
@@ -62,15 +73,32 @@ def _burst(call: Call, effort: Effort) -> list[float]:
     return times
 
 
-def _rounds(calls: Sequence[Call], repeats: Sequence[int], effort: Effort) -> list[list[float]]:
-    """There and back (A B C, C B A, ...), so that none is always the one after another."""
-    rounds: list[list[float]] = []
+def _rounds(calls: Sequence[Call], repeats: Sequence[int], effort: Effort) -> list[list[Turn]]:
+    """In turns with the first, there and back (A B A C A, A C A B A, ...).
+
+    A machine that others share changes its pace within milliseconds: what a callable took is held
+    against what the first takes right beside it.
+    """
+    rounds: list[list[Turn]] = []
     pairs = list(zip(calls, repeats, strict=True))
     end = perf_counter() + effort.seconds * len(calls)
     while len(rounds) < effort.least or (len(rounds) < effort.most and perf_counter() < end):
         turn = -1 if len(rounds) % 2 else 1
-        rounds.append([_led_sample(call, n) for call, n in pairs[::turn]][::turn])
+        own, *turns = _round(pairs[0], pairs[1:][::turn])
+        rounds.append([own, *turns[::turn]])
     return rounds
+
+
+def _round(first: tuple[Call, int], others: Sequence[tuple[Call, int]]) -> list[Turn]:
+    """Every callable's time, and the first's beside it."""
+    firsts = [_led_sample(*first)]
+    turns = []
+    for call, repeats in others:
+        took = _led_sample(call, repeats)
+        firsts.append(_led_sample(*first))
+        turns.append((took, (firsts[-2] + firsts[-1]) / 2))
+    own = median(firsts)
+    return [(own, own), *turns]
 
 
 def _led_sample(call: Call, repeats: int) -> float:

@@ -2,9 +2,10 @@
 
 The operators are those of the compiled model's own account of what it executes. They are priced
 where they stand: the runtime counts the time of each while the whole model runs, at a cost that
-the whole hardly feels. Its counts are means of whole microseconds since the model was compiled, so
-a model is compiled a few times and the least of its means is taken, and half a microsecond added
-for each time that it was rounded down.
+the whole hardly feels. Its counts are means of whole microseconds since the model was compiled, and
+the machine's pace changes meanwhile: each is held against the mean of a yardstick that runs in
+turns with the model, a model is compiled a few times, and of these ratios the median counts. Half a
+microsecond is added for each time that a count was rounded down.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import numpy as np
 import openvino as ov  # type: ignore[import-untyped]
 from openvino import opset13 as ops
 
-from evaluation.measuring.operators import YARDSTICK, Operator, Price
+from evaluation.measuring.operators import FLOOR, YARDSTICK, Operator, Price
 
 Compile = Callable[..., ov.CompiledModel]
 
-MODELS = 4
-RUNS = 40
+MODELS = 7
+RUNS = 120
+CHAIN = 8
 ROUNDED_MS = 0.001  # twice down, by half a microsecond
 NOT_RUN = "not_executed"
 
@@ -51,44 +53,68 @@ def _operator(node: Any, facts: dict[str, str]) -> Operator:
 
 
 def prices(compile_: Compile, feed: Sequence[Any], keys: Sequence[str]) -> dict[str, Price]:
-    """Prices of those keys, and the yardstick's, over a few compilations."""
+    """Prices of those keys, the yardstick's and the floor, over a few compilations."""
     wanted = set(keys)
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[float]] = {FLOOR: []}
     paces = []
     for _ in range(MODELS):
         compiled = compile_(PERF_COUNT=True)
-        paces.append(_run(compiled, feed))
+        pace, floor = _run(compiled, feed)
+        paces.append(pace)
+        found[FLOOR].append(floor / pace)
         for node, operator in _executed(compiled):
             count = node.get_rt_info()["execTimeMcs"].astype(str)
             if operator.key in wanted:
                 took = 0.0 if count == NOT_RUN else int(count) * 1e-3 + ROUNDED_MS
-                found.setdefault(operator.key, []).append(took)
-    priced = {key: _price(counts) for key, counts in found.items()}
-    return {**priced, YARDSTICK: _price(paces)}
+                found.setdefault(operator.key, []).append(took / pace)
+    pace = median(paces)
+    return {
+        **{key: _price(ratios, pace) for key, ratios in found.items()},
+        YARDSTICK: Price(pace, 0),
+    }
 
 
-def _price(counts: Sequence[float]) -> Price:
-    return Price(min(counts), (median(counts) - min(counts)) / 2)
+def _price(ratios: Sequence[float], pace: float) -> Price:
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    return Price(float(middle) * pace, float(high - low) * pace)
 
 
-def _run(compiled: ov.CompiledModel, feed: Sequence[Any]) -> float:
-    """Run a model often, in turns with the yardstick; the yardstick's quarter of quiet times."""
-    request, yardstick = compiled.create_infer_request(), _yardstick()
-    times = []
+def _run(compiled: ov.CompiledModel, feed: Sequence[Any]) -> tuple[float, float]:
+    """Run a model often, in turns with the yardstick and the floor; the means of these two."""
+    request, yardstick, floor = compiled.create_infer_request(), _yardstick(), _floor()
+    times = np.zeros(2)
     for _ in range(RUNS):
         request.infer(list(feed), share_inputs=True, share_outputs=True)
-        start = perf_counter()
-        yardstick()
-        times.append((perf_counter() - start) * 1e3)
-    return float(np.quantile(times, 0.25))
+        times += _took(yardstick), _took(floor)
+    pace, least = times / RUNS
+    return float(pace), float(least)
+
+
+def _took(call: Callable[[], object]) -> float:
+    start = perf_counter()
+    call()
+    return (perf_counter() - start) * 1e3
 
 
 def _yardstick() -> Callable[[], object]:
-    """A product of matrices that takes some hundred microseconds."""
+    """Small convolutions in a row: what slows networks down slows them, and about as much."""
     chance = np.random.default_rng(0)
-    left, right = (chance.standard_normal((160, 160)).astype(np.float32) for _ in range(2))
-    x = ops.parameter(left.shape, np.float32)
-    model = ov.Model([ops.matmul(x, ops.constant(right), False, False)], [x], "yardstick")
+    value = chance.standard_normal((1, 24, 12, 12), np.float32)
+    x = y = ops.parameter(value.shape, np.float32)
+    for _ in range(CHAIN):
+        weights = ops.constant(chance.standard_normal((24, 24, 3, 3), np.float32) / 15)
+        y = ops.relu(ops.convolution(y, weights, [1, 1], [1, 1], [1, 1], [1, 1]))
+    return _call(y, x, value)
+
+
+def _floor() -> Callable[[], object]:
+    """One number made positive."""
+    x = ops.parameter([1, 1], np.float32)
+    return _call(ops.relu(x), x, np.ones((1, 1), np.float32))
+
+
+def _call(result: Any, x: Any, value: Any) -> Callable[[], object]:
     settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
-    return lambda: request.infer([left], share_inputs=True, share_outputs=True)
+    compiled = ov.Core().compile_model(ov.Model([result], [x], "small"), "CPU", settings)
+    request = compiled.create_infer_request()
+    return lambda: request.infer([value], share_inputs=True, share_outputs=True)

@@ -21,16 +21,14 @@ import onnx
 import onnxruntime as ort  # type: ignore[import-untyped]
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from evaluation.measuring.operators import YARDSTICK, Operator, Price
+from evaluation.measuring.operators import FLOOR, YARDSTICK, Operator, Price
 from evaluation.measuring.runner import Array
 from evaluation.measuring.sampling import Call, Effort, take
 from evaluation.targets.ort_cpu.session import open_file, session_options
 
 COPIES = 9
 TOGETHER = 16  # operators whose models are open at once
-EFFORT = Effort(least=11, most=25, seconds=0.02, sample_ms=0.25, warm_seconds=0.02, burst_least=0)
-MOST_RUNS = 4  # while the machine is unsteady
-STEADY = 1.08  # of the yardstick's times, the third quarter's end by the first's
+EFFORT = Effort(least=21, most=41, seconds=0.04, sample_ms=0.25, warm_seconds=0.02, burst_least=0)
 SHARED = 64  # numbers of a constant up to which all copies read one
 
 
@@ -88,39 +86,32 @@ def _handed_on(model: onnx.ModelProto, feed: dict[str, Array], threads: int) -> 
 
 
 def prices(found: Taken, keys: Sequence[str], threads: int) -> dict[str, Price]:
-    """A price for every key that can be priced alone, and the yardstick's."""
+    """A price for every key that can be priced alone, the yardstick's and the floor."""
     nodes = dict(zip((o.key for o in found.operators()), found.model.graph.node, strict=True))
     wanted = iter([(key, nodes[key]) for key in dict.fromkeys(keys) if key in nodes])
-    yardstick = _yardstick(threads)
-    lengths: list[float] = []
-    priced: dict[str, Price] = {}
+    yardstick, floor = _yardstick(threads), _floor(threads)
+    paces: list[float] = []
+    told: dict[str, Array] = {FLOOR: np.empty(0)}  # in the yardstick's time beside each
     while chunk := list(islice(wanted, TOGETHER)):
         pairs = {key: pair for key, node in chunk if (pair := _pair(found, node, threads))}
-        calls = [yardstick, *(call for pair in pairs.values() for call in pair)]
-        columns = _calmest(calls)
-        lengths += columns[0].tolist()
+        block = take(
+            [yardstick, floor, *(call for pair in pairs.values() for call in pair)], EFFORT
+        )
+        paces += block.rounds[0]
+        told[FLOOR] = np.append(told[FLOOR], block.ratios(1))
         for place, key in enumerate(pairs):
-            many, one = columns[1 + 2 * place], columns[2 + 2 * place]
-            priced[key] = _price((many - one) / (COPIES - 1))
-    return {**priced, YARDSTICK: _price(np.array(lengths or [1.0]))}
+            many, one = (np.array(block.ratios(column + 2 * place)) for column in (2, 3))
+            told[key] = (many - one) / (COPIES - 1)
+    pace = float(np.median(paces)) if paces else 1.0
+    priced = {key: _price(ratios, pace) for key, ratios in told.items() if len(ratios)}
+    return {**priced, YARDSTICK: Price(pace, 0.0)}
 
 
-def _calmest(calls: Sequence[Call]) -> list[Array]:
-    """Every call's samples in the first run in which the yardstick was steady, or the steadiest."""
-    runs: list[tuple[float, list[Array]]] = []
-    for _ in range(MOST_RUNS):
-        columns = [np.array(column) for column in take(calls, EFFORT).rounds]
-        low, high = np.quantile(columns[0], [0.25, 0.75])
-        runs.append((float(high / low), columns))
-        if runs[-1][0] <= STEADY:
-            break
-    return min(runs, key=lambda run: run[0])[1]
-
-
-def _price(samples: Array) -> Price:
-    """The lower quartile, which what else runs on the machine hardly touches."""
-    low, price, high = np.quantile(samples, [0.1, 0.25, 0.5])
-    return Price(max(float(price), 0.0), float(high - low) / float(np.sqrt(len(samples))))
+def _price(ratios: Array, pace: float) -> Price:
+    """The median of differences of neighbours, which what else runs hardly touches."""
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    spread = float(high - low) / float(np.sqrt(len(ratios)))
+    return Price(max(float(middle), 0.0) * pace, spread * pace)
 
 
 def _pair(found: Taken, node: NodeProto, threads: int) -> tuple[Call, Call] | None:
@@ -172,13 +163,21 @@ def _yardstick(threads: int) -> Call:
     """A product of matrices that takes some hundred microseconds."""
     chance = np.random.default_rng(0)
     left, right = (chance.standard_normal((160, 160)).astype(np.float32) for _ in range(2))
-    kind = helper.make_tensor_value_info("x", TensorProto.FLOAT, left.shape)
-    node = helper.make_node("MatMul", ["x", "w"], ["y"])
     weight = numpy_helper.from_array(right, "w")
-    graph = helper.make_graph([node], "g", [kind], [onnx.ValueInfoProto(name="y")], [weight])
+    return _small(helper.make_node("MatMul", ["x", "w"], ["y"]), left, [weight], threads)
+
+
+def _floor(threads: int) -> Call:
+    """One number made positive."""
+    return _small(helper.make_node("Relu", ["x"], ["y"]), np.ones((1, 1), np.float32), [], threads)
+
+
+def _small(node: NodeProto, x: Array, weights: list[TensorProto], threads: int) -> Call:
+    kind = helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)
+    graph = helper.make_graph([node], "g", [kind], [onnx.ValueInfoProto(name="y")], weights)
     opsets = [helper.make_opsetid("", 17)]
     session = _as_it_is(helper.make_model(graph, opset_imports=opsets, ir_version=8), threads)
-    return lambda: session.run(None, {"x": left})
+    return lambda: session.run(None, {"x": x})
 
 
 def _as_it_is(model: onnx.ModelProto, threads: int) -> Any:
