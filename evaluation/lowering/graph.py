@@ -86,8 +86,8 @@ def attributes(node: NodeProto) -> dict[str, Any]:
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
-def to_model(graph: Graph) -> onnx.ModelProto:
-    """The smallest model of a graph."""
+def to_model(graph: Graph, opset: int = OPSET) -> onnx.ModelProto:
+    """The smallest model of a graph, whose operators are of an opset."""
     nodes = alive(graph)
     shared = _shared(graph, nodes)
     names = _names(graph, nodes, shared)
@@ -101,8 +101,9 @@ def to_model(graph: Graph) -> onnx.ModelProto:
         written, "g", _typed(graph.inputs, names), _typed(graph.outputs, names), initializers
     )
     others = sorted({node.domain for node in written} - {""})
-    opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(name, 1) for name in others)]
-    return helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION)
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(name, 1) for name in others)]
+    ir_version = IR_VERSION if opset == OPSET else helper.find_min_ir_version_for(opsets)
+    return helper.make_model(made, opset_imports=opsets, ir_version=ir_version)
 
 
 def signature(graph: Graph) -> str:

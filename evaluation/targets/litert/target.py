@@ -3,7 +3,8 @@
 The file is written from the graph with the simulation's own integers, shifted to signed ones; what
 a layer of fixed scales writes is 8 bits too, one of dynamic scales writes floats, and finds its
 input's range row by row, of convolutions sample by sample. XNNPACK's kernels
-run it. Latencies are what a Python caller of the interpreter sees.
+run it. Activations of 16 bits (16x8) are not offered, as a policy's end at 8. Latencies are what a
+Python caller of the interpreter sees.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """TensorRT: float, and 8-bit integer Linear and Conv2d, on a GPU.
 
-Lowers and checks everywhere. Times where a TensorRT is installed; elsewhere files are computed by
-ONNX Runtime, for their quality, and nothing is said of their speed. FP8 is not offered, as nothing
+What is left in float is single precision, or half where the user asks for it (`precision`). Lowers
+and checks everywhere. Times where a TensorRT is installed; elsewhere files are computed by ONNX
+Runtime, for their quality, and nothing is said of their speed. FP8 is not offered, as nothing
 simulates its activations; nor are weights of 4 bits.
 """
 
@@ -15,7 +16,7 @@ import onnx
 from torch import Tensor
 
 from compressors.data import Data
-from compressors.errors import UserError
+from compressors.errors import UserError, choices
 from compressors.quantization.layers import LayerQuantization
 from compressors.record import CompressedModel
 from evaluation.cache import cache_dir as default_folder
@@ -29,10 +30,14 @@ from evaluation.measuring.limits import TIMEOUT_S
 from evaluation.measuring.runner import Opener
 from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Timing
 from evaluation.targets.ort_cpu.session import VERSION
+from evaluation.targets.tensorrt import halves
 from evaluation.targets.tensorrt.engine import EngineOpener
 from evaluation.targets.tensorrt.lowering import lower
 from evaluation.targets.tensorrt.opener import ArithmeticOpener
 from evaluation.task import Predict
+
+PRECISIONS = ("fp32", "fp16")
+IN_HALVES = 0.05  # the tolerances: a half is rounded to another integer than a single now and then
 
 
 class TensorRT:
@@ -62,9 +67,17 @@ class TensorRT:
         batch: int = 1,
         cache_dir: str | None = None,
         *,
+        precision: str = "fp32",
         timeout_s: float = TIMEOUT_S,
         memory_mb: int | None = None,
     ) -> None:
+        if precision not in PRECISIONS:
+            raise UserError(
+                f"target.precision cannot be {precision!r}; valid: {choices(PRECISIONS)}."
+            )
+        self._halves = precision == "fp16"
+        if self._halves:
+            self.tolerance, self.layer_tolerance = IN_HALVES, IN_HALVES
         found = _version()
         folder = str(default_folder(cache_dir) / "engines")
         opener: Opener = EngineOpener(folder, batch) if found else ArithmeticOpener(threads)
@@ -78,13 +91,17 @@ class TensorRT:
             cache=cache_dir,
             timeout_s=timeout_s,
             memory_mb=memory_mb,
+            knobs={"precision": precision},
         )
 
     def lower(self, compressed: CompressedModel, data: Data, path: Path) -> Artifact:
         """Write the ONNX file with its pairs."""
         refuse(self, compressed)
         graph = lower(compressed, data)
-        return write(path, to_model(graph).SerializeToString(), signature(graph))
+        if self._halves:
+            graph = halves.in_halves(graph)
+        model = to_model(graph, halves.OPSET) if self._halves else to_model(graph)
+        return write(path, model.SerializeToString(), signature(graph))
 
     def load(self, path: Path) -> Predict:
         """A callable that runs the file, on TensorRT or as ONNX Runtime computes it."""

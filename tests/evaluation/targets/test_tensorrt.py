@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import NodeProto, numpy_helper
+from onnx import NodeProto, helper, numpy_helper
 from torch import nn
 
 from compressors.errors import UserError
@@ -22,6 +22,7 @@ from evaluation.checking.outputs import few, outputs
 from evaluation.evaluator import Evaluator
 from evaluation.lowering.graph import Graph
 from evaluation.target import why_untimed
+from evaluation.targets.tensorrt import halves
 from evaluation.targets.tensorrt.opener import ArithmeticOpener
 from evaluation.targets.tensorrt.target import TensorRT
 from search.front.validate import exported, timed
@@ -168,6 +169,56 @@ def test_files_answer_as_simulated(
     called = {layer for layer in every_layer(name) if "self_attn" not in layer}
     assert {each.layer for each in found} >= called
     assert departing(found, target.layer_tolerance) == ()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("step", [SIGNED, None], ids=["int8", "float"])
+def test_halves_answer_as_simulated_in_half_the_bytes(
+    target: TensorRT, name: str, step: Quantize | None, tmp_path: Path
+) -> None:
+    compressed, data = made(name, step), data_for(name)
+    single = target.lower(compressed, data, tmp_path / "single.onnx")
+    half = TensorRT(cache_dir=str(tmp_path), precision="fp16")
+    artifact = half.lower(compressed, data, tmp_path / "m.onnx")
+    assert artifact.signature != single.signature
+    assert artifact.size_bytes < single.size_bytes
+    assert not outputs(half, compressed, artifact.path, few(data)).beyond(half.tolerance)
+    assert (
+        departing(layers(half, compressed, artifact.path, few(data)[0]), half.layer_tolerance) == ()
+    )
+    model = onnx.load(artifact.path)
+    onnx.checker.check_model(model, full_check=True)
+    graph = Graph.of(model)
+    assert {value.dtype for value in graph.constants.values()}.isdisjoint({np.dtype("float32")})
+    before = Graph.of(onnx.load(single.path))
+    kept = [value for value in before.constants.values() if value.dtype == np.int8 and value.any()]
+    assert all(any(np.array_equal(v, k) for v in graph.constants.values()) for k in kept)
+
+
+def test_scales_that_a_half_cannot_hold_are_widened_and_integers_follow() -> None:
+    scales, integers = np.array([1e-6, 1e-2], np.float32), np.array([[100, -127], [3, 4]], np.int8)
+    read = helper.make_node("DequantizeLinear", ["w", "s", "z"], ["f"], axis=0)
+    node = helper.make_node("MatMul", ["x", "f"], ["y"])
+    ends = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["n", 2]) for n in "xy"]
+    constants = {"w": integers, "s": scales, "z": np.zeros(2, np.int8)}
+    made = halves.in_halves(Graph([read, node], constants, ends[:1], ends[1:]))
+    (back,) = of(made, "DequantizeLinear")
+    values, wide = (made.constants[name] for name in back.input[:2])
+    assert wide.dtype == np.float16
+    expected = integers * scales[:, None]
+    assert np.abs(values * wide.astype(float)[:, None] - expected).max() < 1e-4
+    assert np.array_equal(values[1], integers[1])
+    assert (wide > 0).all()
+
+
+def test_numbers_beyond_halves_are_the_largest_and_infinite_ones_stay() -> None:
+    found = halves.half(np.array([1e9, -1e9, np.inf, 1.0], np.float32))
+    assert found.tolist() == [65504.0, -65504.0, np.inf, 1.0]
+
+
+def test_a_precision_that_there_is_not_is_refused() -> None:
+    with pytest.raises(UserError, match=r"precision cannot be 'fp8'; valid: fp32.*fp16"):
+        TensorRT(precision="fp8")
 
 
 def test_sparse_weights_obey_two_of_four_along_input_channels(
