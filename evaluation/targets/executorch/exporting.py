@@ -2,7 +2,8 @@
 
 XNNPACK's preparation runs a score of passes, each of which interprets the whole graph anew. Most
 look for operators that plain convolutional networks lack; of a graph with none but `PLAIN` ones,
-three passes change something, and only these are run.
+three passes change something, and only these are run. Operators that XNNPACK takes whole are found
+in one trace of the program instead of three, where it takes all of them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from executorch.backends.xnnpack import _passes, xnnpack_preprocess  # type: ignore[import-untyped]
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import (  # type: ignore[import-untyped]
+    XnnpackPartitioner,
+)
 from torch.export.exported_program import ExportedProgram
 
 from evaluation.targets.executorch.traced import operator
@@ -31,12 +35,27 @@ PLAIN = {
     "quantized_decomposed.quantize_per_tensor.default",
     "quantized_decomposed.dequantize_per_tensor.default",
     "quantized_decomposed.dequantize_per_channel.default",
+    "quantized_decomposed.dequantize_per_channel_group.default",
+    "quantized_decomposed.choose_qparams.tensor",
+    "quantized_decomposed.quantize_per_tensor.tensor",
+    "quantized_decomposed.dequantize_per_tensor.tensor",
+    "getitem",
 }
 NEEDED = [
     _passes.FuseActivationPass,
     _passes.ChannelsLastTaggedReshapePass,
     _passes.RemoveRedundantCopyPass,
 ]
+
+
+class Partitioner(XnnpackPartitioner):  # type: ignore[misc]  # untyped
+    """XNNPACK's own; asked again about single operators only where it does not take them all."""
+
+    def ops_to_not_decompose(self, ep: ExportedProgram) -> Any:
+        """What stays whole, and which of it after a second look; None: no such look."""
+        whole, takes = super().ops_to_not_decompose(ep)
+        asked = [node for node in ep.graph.nodes if node.target in whole]
+        return whole, (None if all(takes(node) for node in asked) else takes)
 
 
 class _FewPasses(_passes.XNNPACKPassManager):  # type: ignore[misc]  # untyped

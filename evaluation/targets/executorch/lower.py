@@ -10,9 +10,6 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 
-from executorch.backends.xnnpack.partition.xnnpack_partitioner import (  # type: ignore[import-untyped]
-    XnnpackPartitioner,
-)
 from executorch.exir import (  # type: ignore[import-untyped]
     EdgeCompileConfig,
     ExecutorchBackendConfig,
@@ -26,7 +23,8 @@ from compressors.data import Data
 from compressors.errors import UserError
 from compressors.quantization.layers import LayerQuantization, describe, strip
 from compressors.record import CompressedModel
-from evaluation.targets.executorch.exporting import few_passes, quiet_exporters
+from evaluation.targets.executorch.dynamic import check_groups
+from evaluation.targets.executorch.exporting import Partitioner, few_passes, quiet_exporters
 from evaluation.targets.executorch.quantise import LAYERS, Quantise
 from evaluation.targets.executorch.session import FIXED_BATCH
 from evaluation.targets.executorch.signature import Sign
@@ -37,6 +35,7 @@ def lower(compressed: CompressedModel, data: Data, batch: int) -> tuple[bytes, s
     """The file's bytes, and the signature of what they compute."""
     module = deepcopy(compressed.module).cpu()
     described = describe(module)
+    check_groups(described)
     strip(module)
     module.float().eval()
     untie(module)
@@ -49,7 +48,7 @@ def lower(compressed: CompressedModel, data: Data, batch: int) -> tuple[bytes, s
             edge = to_edge_transform_and_lower(
                 traced.program,
                 transform_passes=[quantise, sign],
-                partitioner=[XnnpackPartitioner()],
+                partitioner=[Partitioner()],
                 compile_config=EdgeCompileConfig(_check_ir_validity=False),
                 constant_methods=None if traced.any_batch else {FIXED_BATCH: traced.largest},
             )

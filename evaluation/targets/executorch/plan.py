@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from evaluation.lowering.plan import Scale
+from evaluation.targets.executorch.dynamic import DynamicLayer
 from evaluation.targets.executorch.traced import operator, sole_user
 
 RECTIFIERS = {"aten.relu.default", "aten.hardtanh.default"}
@@ -38,14 +39,17 @@ class Plan:
     """The integer layers and what lies between them, and the scales of what they write."""
 
     layers: Mapping[fx.Node, IntegerLayer]
+    dynamic: Mapping[fx.Node, DynamicLayer] = field(default_factory=dict)  # between floats
     results: dict[fx.Node, fx.Node] = field(default_factory=dict)  # -> past an absorbed ReLU
     scales: dict[fx.Node, Scale] = field(default_factory=dict)  # by result
     glue: set[fx.Node] = field(default_factory=set)  # results whose scale must be calibrated
 
 
-def plan(graph: fx.Graph, layers: Mapping[fx.Node, IntegerLayer]) -> Plan:
+def plan(graph: fx.Graph, found: Mapping[fx.Node, IntegerLayer | DynamicLayer]) -> Plan:
     """Decide what is kept in integers."""
-    made = Plan(layers)
+    layers = {node: layer for node, layer in found.items() if isinstance(layer, IntegerLayer)}
+    dynamic = {node: layer for node, layer in found.items() if isinstance(layer, DynamicLayer)}
+    made = Plan(layers, dynamic)
     wanted = _wanted(graph, layers)
     stored: set[object] = {node.args[0] for node in layers}
     for node in graph.nodes:

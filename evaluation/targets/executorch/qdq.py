@@ -6,6 +6,7 @@ Our integers are unsigned, XNNPACK's signed: both the integers and their zero po
 
 from __future__ import annotations
 
+from operator import getitem
 from typing import Any
 
 import torch
@@ -19,17 +20,19 @@ from torch.export.exported_program import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from evaluation.lowering.plan import Scale
-from evaluation.targets.executorch.plan import Plan, sources, stored_scale
+from evaluation.targets.executorch.dynamic import DynamicLayer
+from evaluation.targets.executorch.plan import IntegerLayer, Plan, sources, stored_scale
 
 decomposed = ops.edge.quantized_decomposed
 SHIFT = 128
 RANGE = (-128, 127, torch.int8)
 WEIGHT_RANGE = (-127, 127, torch.int8)
+HALVES_RANGE = (-8, 7, torch.int8)  # which XNNPACK keeps two a byte
 
 
 def write(program: ExportedProgram, plan: Plan) -> None:
     """Rewrite the graph so that the plan's layers, and what lies between them, are integers."""
-    if plan.layers:
+    if plan.layers or plan.dynamic:
         _Writer(program, plan).write()
 
 
@@ -53,24 +56,50 @@ class _Writer:
                     node.replace_input_with(source, self._integers(source, scale, node))
             elif node not in self.owners:
                 self._read_as_float(node)
+            if node in self.plan.dynamic:
+                self._find_range(node, self.plan.dynamic[node])
             if node in self.owners:
                 self._store(node, self.plan.scales[node])
         self.program.graph_module.recompile()
 
     def _read_in_layer(self, node: fx.Node) -> None:
         layer = self.plan.layers[node]
-        source, weight = node.args[:2]
-        assert isinstance(source, fx.Node)
-        assert isinstance(weight, fx.Node)
+        source: Any = node.args[0]
+        node.replace_input_with(source, self._integers(source, layer.source, node))
+        self._read_weights(node, layer)
+
+    def _find_range(self, node: fx.Node, layer: DynamicLayer) -> None:
+        source: Any = node.args[0]
+        chosen = (source, *RANGE[:2], torch.finfo(torch.float32).eps, RANGE[2])
+        found = self._call(decomposed.choose_qparams.tensor, chosen, source, node)
+        numbers = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.int64)
+        mode = source.meta["val"].fake_mode
+        found.meta["val"] = tuple(mode.from_tensor(number) for number in numbers)
+        facts = [self._call(getitem, (found, place), source, node) for place in range(2)]
+        for fact, value in zip(facts, found.meta["val"], strict=True):
+            fact.meta["val"] = value
+        args = (*facts, *RANGE)
+        kept = self._call(decomposed.quantize_per_tensor.tensor, (source, *args), source, node)
+        kept.meta["val"] = source.meta["val"].to(torch.int8)
+        back = self._call(decomposed.dequantize_per_tensor.tensor, (kept, *args), source, node)
+        node.args = (back, *node.args[1:])
+        self._read_weights(node, layer)
+
+    def _read_weights(self, node: fx.Node, layer: IntegerLayer | DynamicLayer) -> None:
+        weight: Any = node.args[1]
         facts = [
             self._constant(f"{node.name}_integers", layer.weights),
             self._constant(f"{node.name}_scales", layer.weight_scales),
-            self._constant(f"{node.name}_zeros", torch.zeros(len(layer.weights)).long()),
+            self._constant(f"{node.name}_zeros", torch.zeros_like(layer.weight_scales).long()),
         ]
-        weights = self._call(
-            decomposed.dequantize_per_channel.default, (*facts, 0, *WEIGHT_RANGE), weight, node
-        )
-        node.args = (self._integers(source, layer.source, node), weights, *node.args[2:])
+        halves = isinstance(layer, DynamicLayer) and layer.bits == 4
+        range_ = HALVES_RANGE if halves else WEIGHT_RANGE
+        operator, beside = decomposed.dequantize_per_channel.default, (0, *range_)
+        if isinstance(layer, DynamicLayer) and layer.group:
+            operator = decomposed.dequantize_per_channel_group.default
+            beside = (*range_, layer.group, torch.float32)
+        weights = self._call(operator, (*facts, *beside), weight, node)
+        node.args = (node.args[0], weights, *node.args[2:])
         if not weight.users:
             delete_constant_placeholder(self.program, weight)
 

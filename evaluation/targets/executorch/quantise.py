@@ -8,6 +8,7 @@ calibration split.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from torch.export.exported_program import ExportedProgram
 from compressors.data import Data
 from compressors.quantization.layers import LayerQuantization
 from evaluation.lowering.plan import Scale
+from evaluation.targets.executorch.dynamic import DynamicLayer, dynamic_layer
 from evaluation.targets.executorch.plan import IntegerLayer, follow_scales, plan
 from evaluation.targets.executorch.qdq import write
 from evaluation.targets.executorch.ranges import ranges
@@ -55,38 +57,42 @@ class Quantise(ExportedProgramPassBase):  # type: ignore[misc]  # untyped
         write(exported_program, planned)
         return ExportedProgramPassResult(exported_program, True)
 
-    def _layers(self, program: ExportedProgram) -> dict[fx.Node, IntegerLayer]:
+    def _layers(self, program: ExportedProgram) -> dict[fx.Node, IntegerLayer | DynamicLayer]:
         known = constants(program)
         signature = program.graph_signature
         names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-        found = {}
+        found: dict[fx.Node, IntegerLayer | DynamicLayer] = {}
         for node in program.graph_module.graph.nodes:
             weight: Any = node.args[1] if operator(node) in LAYERS else None
             name = self.traced.layers.get(names.get(weight.name, "")) if weight else None
             if name is not None and name in self.described:
+                facts, factor = self.described[name], self.traced.factors.get(name)
                 bias = known.get(node.args[2]) if len(node.args) > 2 else None
-                found[node] = self._layer(name, bias)
+                made = dynamic_layer if facts.dynamic else partial(_static_layer, bias=bias)
+                found[node] = made(name, facts, factor)
         missing = sorted(set(self.described) - {layer.name for layer in found.values()})
         if missing:
             raise RuntimeError(f"Quantised layers that the exported graph lost: {missing}")
         return found
 
-    def _layer(self, name: str, bias: Tensor | None) -> IntegerLayer:
-        facts, factor = self.described[name], self.traced.factors.get(name)
-        assert facts.weight_integers is not None
-        assert facts.weight_scales is not None
-        assert facts.scale is not None
-        assert facts.zero_point is not None
-        integers, scales = facts.weight_integers.double(), facts.weight_scales.double()
-        shape = (-1, *(1 for _ in integers.shape[1:]))
-        if factor is not None:
-            integers, scales = integers * factor.sign().view(shape), scales * factor.abs()
-        wide = scales.clamp(min=SMALLEST_SCALE)
-        if bias is not None:  # which must fit into the kernel's integers
-            wide = torch.maximum(wide, bias.double().abs() / (facts.scale * LARGEST_BIAS))
-        integers = (integers * (scales / wide).view(shape)).round().to(torch.int8)
-        source = Scale(float(torch.tensor(facts.scale).float()), facts.zero_point)
-        return IntegerLayer(name, integers, wide.float(), source)
+
+def _static_layer(
+    name: str, facts: LayerQuantization, factor: Tensor | None, *, bias: Tensor | None
+) -> IntegerLayer:
+    assert facts.weight_integers is not None
+    assert facts.weight_scales is not None
+    assert facts.scale is not None
+    assert facts.zero_point is not None
+    integers, scales = facts.weight_integers.double(), facts.weight_scales.double()
+    shape = (-1, *(1 for _ in integers.shape[1:]))
+    if factor is not None:
+        integers, scales = integers * factor.sign().view(shape), scales * factor.abs()
+    wide = scales.clamp(min=SMALLEST_SCALE)
+    if bias is not None:  # which must fit into the kernel's integers
+        wide = torch.maximum(wide, bias.double().abs() / (facts.scale * LARGEST_BIAS))
+    integers = (integers * (scales / wide).view(shape)).round().to(torch.int8)
+    source = Scale(float(torch.tensor(facts.scale).float()), facts.zero_point)
+    return IntegerLayer(name, integers, wide.float(), source)
 
 
 def _infer_batches(graph: fx.Graph) -> None:

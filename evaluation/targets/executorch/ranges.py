@@ -43,20 +43,24 @@ def _pieces(traced: Traced, data: Data) -> Iterator[tuple[Tensor, ...]]:
 class _Ranges(fx.Interpreter):
     def __init__(self, program: ExportedProgram, planned: Plan) -> None:
         super().__init__(program.graph_module)
-        self.layers = planned.layers
+        self.layers, self.dynamic = planned.layers, planned.dynamic
         self.found = dict.fromkeys(planned.glue, (0.0, 0.0))
 
     def run_node(self, n: fx.Node) -> Any:
-        layer = self.layers.get(n)
-        if layer is None:
-            result = super().run_node(n)
-        else:
+        if n in self.layers or n in self.dynamic:
             args, kwargs = self.fetch_args_kwargs_from_env(n)
-            result = n.target(*_simulated(layer, args[0]), *args[2:], **kwargs)  # type: ignore
+            result = n.target(*self._read(n, args[0]), *args[2:], **kwargs)  # type: ignore
+        else:
+            result = super().run_node(n)
         if n in self.found:
             low, high = self.found[n]
             self.found[n] = (min(low, float(result.min())), max(high, float(result.max())))
         return result
+
+    def _read(self, n: fx.Node, x: Tensor) -> tuple[Tensor, Tensor]:
+        """A layer's input and weight; the input of a dynamic layer keeps its own range."""
+        layer = self.layers.get(n)
+        return (x, self.dynamic[n].values()) if layer is None else _simulated(layer, x)
 
 
 def _simulated(layer: IntegerLayer, x: Tensor) -> tuple[Tensor, Tensor]:

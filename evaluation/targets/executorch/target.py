@@ -1,8 +1,10 @@
 """ExecuTorch with the XNNPACK backend on this machine's CPU: float, and 8-bit Linear and Conv2d.
 
-Integer layers read and write 8-bit integers, weights per channel. Operators that XNNPACK lacks run
-in ExecuTorch's portable kernels, in float. Latencies are what a Python caller of a
-method sees.
+Integer layers read and write 8-bit integers, weights per channel. Linear layers of dynamic ranges
+read and write floats, which the kernel rounds row by row; their weights may have 4 bits, also in
+groups, whose scales it keeps in half precision. Weights of few bits beside float inputs have no
+kernel. Operators that XNNPACK lacks run in ExecuTorch's portable kernels, in float. Latencies are
+what a Python caller of a method sees.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from evaluation.lowered import refuse, write
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
 from evaluation.measuring.limits import TIMEOUT_S
-from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Timing
+from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Formats, Precision, Timing
 from evaluation.targets.executorch.session import ExecutorchOpener, runtime_version
 from evaluation.task import Predict
+
+INT4_WEIGHTS = Precision(4, 8)  # two a byte
 
 
 class Executorch:
@@ -30,13 +34,21 @@ class Executorch:
     basis: Basis = "measured"
     capability = Capability(
         {
-            "linear": (FLOAT, INT8),
+            "linear": (FLOAT, INT8, INT4_WEIGHTS),
             "conv2d": (FLOAT, INT8),
             "conv1d": (FLOAT,),
             "conv_transpose2d": (FLOAT,),
             "embedding": (FLOAT,),
         },
         channel_multiple=8,
+        functions={"symmetric": (4, 8)},
+        dynamic=("linear",),
+        only_dynamic=(INT4_WEIGHTS,),
+        formats={
+            ("linear", INT4_WEIGHTS): Formats(
+                granularities=("channel", "tensor", "group"), groups=(32, 64, 128, 256)
+            )
+        },
     )
 
     def __init__(

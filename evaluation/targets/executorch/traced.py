@@ -14,6 +14,8 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, export
 from torch.export.exported_program import ExportedProgram
 
+from evaluation.lowering.attention import plain_attention
+
 aten = torch.ops.aten
 LARGEST = 32  # samples in one call; more are run in pieces
 CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding)
@@ -37,12 +39,12 @@ class Traced:
 
 def trace(module: nn.Module, example: tuple[Tensor, ...], batch: int) -> Traced:
     """The module's program for up to LARGEST samples; for `batch` alone if it takes no other."""
-    first, largest = _exported(module, example, batch)
+    with plain_attention():
+        first, largest = _exported(module, example, batch)
     any_batch = bool(first.range_constraints)
     graph, layers, factors = _folded(first)
     inputs: Any = first.example_inputs
-    size = Dim("n", min=1, max=largest)
-    shapes = tuple({0: size} for _ in inputs[0]) if any_batch else None
+    shapes = tuple({0: Dim("n", min=1, max=largest)} for _ in inputs[0]) if any_batch else None
     program = export(graph, inputs[0], dynamic_shapes=shapes)
     return Traced(program, layers, factors, largest, any_batch)
 

@@ -6,20 +6,24 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 pytest.importorskip("executorch")
 
+from compressors.data import Batch, Split
 from compressors.errors import UserError
 from compressors.policies.policy import LayerPolicy, Policy
 from compressors.policies.steps import Quantize
 from compressors.quantization.layers import describe
 from compressors.record import CompressedModel
 from compressors.stack import apply
+from evaluation.target import Precision
 from evaluation.targets.executorch import lower as lowering
 from evaluation.targets.executorch.target import Executorch
 from tests.evaluation.tiny import LAYERS, TinyTask
@@ -119,6 +123,110 @@ def test_integers_are_those_of_the_simulation(
             expected = expected * sign.view(-1, 1, 1, 1)
         assert torch.equal(seen[name], expected)
     assert turned > 0
+
+
+class Rows:
+    """Two linear layers with a batch norm between, of which some factors are negative."""
+
+    def __init__(self, inputs: int) -> None:
+        self.inputs = inputs
+
+    def model(self) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            norm = nn.BatchNorm1d(24)
+            nn.init.normal_(norm.weight)
+            layers = nn.Linear(self.inputs, 24), norm, nn.ReLU(), nn.Linear(24, 10)
+            return nn.Sequential(*layers).eval()
+
+    def batches(
+        self, split: Split, *, batch_size: int | None = None, seed: int | None = None
+    ) -> list[Batch]:
+        inputs = torch.randn(8, self.inputs, generator=torch.Generator().manual_seed(1))
+        return [Batch(inputs, torch.arange(8), torch.arange(8))]
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs, targets)
+
+
+GROUPS = {"granularity": "group", "group": 32}
+DYNAMIC = [
+    (Quantize(8, 8, dynamic=True), "qcint8", 1e-6),
+    (Quantize(4, 8, dynamic=True), "qcint4", 1e-6),
+    (Quantize(4, 8, dynamic=True, **GROUPS), "qbint4", 3e-3),  # scales in half precision
+]
+
+
+@pytest.mark.parametrize(("step", "weights", "exact"), DYNAMIC, ids=lambda value: str(value)[:6])
+def test_a_row_alone_is_rounded_as_it_is_simulated(
+    step: Quantize, weights: str, exact: float, graphs: list[Any], tmp_path: Path
+) -> None:
+    data, made = Rows(64), target(tmp_path)
+    model = apply(data.model(), Policy(layers=(LayerPolicy("0", quantize=step),)), data)
+    predict = made.load(made.lower(model, data, tmp_path / "m.pte").path)
+    assert linear_types(graphs) == [("qdint8", weights, "fp32"), ("fp32", "fp32", "fp32")]
+    (inputs,) = data.batches("test")[0].args
+    with torch.no_grad():
+        simulated = torch.cat([model.module(row[None]) for row in inputs])
+    assert departure(predict(inputs), simulated) < exact
+    assert departure(predict(inputs), model.module(inputs)) < made.tolerance
+
+
+def linear_types(graphs: list[Any]) -> list[tuple[str, ...]]:
+    """The types of input, weights and result of what XNNPACK runs as a linear layer."""
+    found = []
+    for graph in graphs:
+        types = {}
+        for value in graph.xvalues:
+            union = value.xvalue_union
+            tensor = getattr(union, "tensor_value", union)
+            types[tensor.id_out] = tensor.datatype.name.removeprefix("xnn_datatype_")
+        unions = [node.xnode_union for node in graph.xnodes]
+        layers = [union for union in unions if hasattr(union, "filter_id")]
+        found += [tuple(types[n] for n in (u.input1_id, u.filter_id, u.output_id)) for u in layers]
+    return found
+
+
+def departure(got: Tensor, expected: Tensor) -> float:
+    return float((got - expected).norm() / expected.norm())
+
+
+def test_groups_that_do_not_fit_a_layer_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    data, step = Rows(40), Quantize(4, 8, dynamic=True, **GROUPS)
+    model = apply(data.model(), Policy(layers=(LayerPolicy("0", quantize=step),)), data)
+    with pytest.raises(UserError, match="groups of 32 in layer '0', whose 40 inputs"):
+        target(tmp_path).lower(model, data, tmp_path / "m.pte")
+
+
+def test_few_bits_are_for_dynamic_linear_layers() -> None:
+    table = Executorch.capability
+    layer = apply(Rows(64).model(), Policy(), Rows(64)).record.layers[0]
+    halves = replace(layer, weight_bits=4, activation_bits=8, dynamic=True)
+    assert table.refusal(halves) is None
+    assert "valid: dynamic true" in str(table.refusal(replace(halves, dynamic=False)))
+    assert table.refusal(replace(halves, activation_bits=None)) is not None
+    assert table.refusal(replace(halves, granularity="group24")) is not None
+    assert "dynamic false" in str(table.refusal(replace(halves, kind="conv2d", weight_bits=8)))
+    assert Precision(4, 8) not in table.offered("linear")
+
+
+class Counted(nn.Linear):
+    """A layer whose trace holds for one batch size alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + float(len(x) > 100)
+
+
+def test_a_model_that_takes_one_batch_size_alone_is_written_for_it(tmp_path: Path) -> None:
+    data, made = Rows(24), target(tmp_path)
+    (inputs,) = data.batches("test")[0].args
+    with torch.random.fork_rng():
+        layer = Counted(24, 4).eval()
+    model = CompressedModel(layer, apply(data.model(), Policy(), data).record, (inputs[:1],))
+    written, _ = lowering.lower(model, data, 1)
+    (tmp_path / "m.pte").write_bytes(written)
+    with torch.no_grad():
+        assert departure(made.load(tmp_path / "m.pte")(inputs), layer(inputs)) < 1e-5
 
 
 def test_a_layer_that_was_not_taken_over_is_named(
