@@ -67,7 +67,7 @@ def apply_policy(policy: Path, out: Path, evaluator: Callable[[], Evaluates]) ->
     with package.workshop(out) as folder:
         evaluation = built.evaluate(read, folder / f"model{target.suffix}")
         base = built.reference(folder).path
-        own, timing = timed(target, base, [evaluation.artifact])
+        own, timing = timed(built, base, [evaluation.artifact])
         made = Package(
             task=built.task.name,
             target=target.name,
@@ -103,5 +103,5 @@ def _figures(
     if found is not None and known.reference is not None:
         return found, known.reference
     reference = reference_file(rows, folder, evaluator)
-    own, timing = timed(evaluator.target, reference, [file])
+    own, timing = timed(evaluator, reference, [file])
     return exported(evaluator, file, timing), exported(evaluator, reference, own)

@@ -6,8 +6,8 @@ Fronts written before this was kept have none of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from compressors.errors import UserError
@@ -52,6 +52,32 @@ def _floor(target: Target) -> Value | None:
         return dispatch_floor(target)
     except UserError:
         return None
+
+
+def stated(timings: Sequence[Timing], reference_ms: float) -> list[Timing]:
+    """One run's timings, the uncompressed model's first, in the time that this is known to take.
+
+    What is left of the spreads is that of the ratios.
+    """
+    pace = reference_ms / timings[0].median_ms
+    return [_stated(timing, reference_ms, pace) for timing in timings]
+
+
+def _stated(timing: Timing, reference_ms: float, pace: float) -> Timing:
+    median = reference_ms / timing.speedup
+
+    def at_pace(value: float | None, pace: float = pace) -> float | None:
+        return None if value is None else pace * value
+
+    return replace(
+        timing,
+        median_ms=median,
+        spread_ms=median * timing.speedup_spread / timing.speedup,
+        p50_ms=at_pace(timing.p50_ms),
+        p95_ms=at_pace(timing.p95_ms),
+        p99_ms=at_pace(timing.p99_ms),
+        throughput=at_pace(timing.throughput, 1 / pace),
+    )
 
 
 def to_json(timing: Timekeeping | None) -> dict[str, Any] | None:

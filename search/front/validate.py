@@ -2,7 +2,9 @@
 
 Quality comes from the file itself, on the validation split (to hold against the simulation) and
 on the test split (touched here alone). Latency comes from one interleaved run in which the
-uncompressed model's file takes part. A file that is missing is built again from its policy.
+uncompressed model's file takes part, and is stated in the time that this is remembered to take on
+this machine: a machine's pace changes from one run to the next, the ratios hardly do. A file that
+is missing is built again from its policy.
 What front.json already holds is not measured again, unless asked.
 """
 
@@ -29,7 +31,7 @@ from evaluation.measurement import (
     Metric,
     Value,
 )
-from evaluation.target import Artifact, Target, Timing, why_untimed
+from evaluation.target import Artifact, Timing, why_untimed
 from search.front import timekeeping
 from search.front.front import Front
 from search.front.front_files import Validation, read_validation
@@ -100,7 +102,7 @@ def _measure(
         on_step(f"trial {row.number}")
         files.append(artifact_file(row, folder, evaluator))
     on_step(f"timing {len(files)} files beside the uncompressed model")
-    own, *timings = timed(evaluator.target, reference, files)
+    own, *timings = timed(evaluator, reference, files)
     members = {
         row.policy_id or "": exported(evaluator, file, timing)
         for row, file, timing in zip(missing, files, timings, strict=True)
@@ -112,11 +114,14 @@ def _measure(
     return _only(front, Validation({**known.members, **members}, measured, timing))
 
 
-def timed(target: Target, reference: Path, files: Sequence[Path]) -> list[Timing | None]:
+def timed(evaluator: Evaluates, reference: Path, files: Sequence[Path]) -> list[Timing | None]:
     """The reference's timing, then each file's; None where the target cannot time here."""
+    target = evaluator.target
     if why_untimed(target) is not None:
         return [None] * (1 + len(files))
-    return [*target.compare(reference, [reference, *files])]
+    base = evaluator.reference(reference.parent)
+    known = target.latency(base, base).value
+    return [*timekeeping.stated(target.compare(reference, [reference, *files]), known)]
 
 
 def exported(evaluator: Evaluates, file: Path, timing: Timing | None) -> Measurement:

@@ -24,7 +24,8 @@ NOISY = (
 )
 _BASIS = {
     "measured": "Latencies are measured on the exported files, in turns with the uncompressed "
-    "model's; ± is half of the 95 % interval in which another run's figure is to be expected.",
+    "model's, and stated in the time that it is remembered to take on this machine; ± is half of "
+    "the 95 % interval in which another run's figure is to be expected.",
     "computed": "Latencies are computed by a model of the machine, a simulation: nothing was "
     "timed, and no such machine was there.",
     "looked up": "Latencies are looked up in a table that was measured on the device elsewhere: "

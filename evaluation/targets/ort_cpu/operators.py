@@ -27,6 +27,7 @@ from evaluation.measuring.sampling import Call, Effort, take
 from evaluation.targets.ort_cpu.session import open_file, session_options
 
 COPIES = 9
+CHAIN = 8
 TOGETHER = 16  # operators whose models are open at once
 EFFORT = Effort(least=21, most=41, seconds=0.04, sample_ms=0.25, warm_seconds=0.02, burst_least=0)
 SHARED = 64  # numbers of a constant up to which all copies read one
@@ -160,21 +161,29 @@ def _type(value: Array) -> int:
 
 
 def _yardstick(threads: int) -> Call:
-    """A product of matrices that takes some hundred microseconds."""
+    """Small convolutions in a row: what slows networks down slows them, and about as much."""
     chance = np.random.default_rng(0)
-    left, right = (chance.standard_normal((160, 160)).astype(np.float32) for _ in range(2))
-    weight = numpy_helper.from_array(right, "w")
-    return _small(helper.make_node("MatMul", ["x", "w"], ["y"]), left, [weight], threads)
+    nodes, weights, name = [], [], "x"
+    for place in range(CHAIN):
+        weight = chance.standard_normal((24, 24, 3, 3), np.float32) / 15
+        weights.append(numpy_helper.from_array(weight, f"w{place}"))
+        made = (f"c{place}", f"r{place}")
+        nodes.append(helper.make_node("Conv", [name, f"w{place}"], [made[0]], pads=[1] * 4))
+        nodes.append(helper.make_node("Relu", [made[0]], [name := made[1]]))
+    return _small(nodes, chance.standard_normal((1, 24, 12, 12), np.float32), weights, threads)
 
 
 def _floor(threads: int) -> Call:
     """One number made positive."""
-    return _small(helper.make_node("Relu", ["x"], ["y"]), np.ones((1, 1), np.float32), [], threads)
+    return _small(
+        [helper.make_node("Relu", ["x"], ["y"])], np.ones((1, 1), np.float32), [], threads
+    )
 
 
-def _small(node: NodeProto, x: Array, weights: list[TensorProto], threads: int) -> Call:
+def _small(nodes: list[NodeProto], x: Array, weights: list[TensorProto], threads: int) -> Call:
     kind = helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)
-    graph = helper.make_graph([node], "g", [kind], [onnx.ValueInfoProto(name="y")], weights)
+    result = onnx.ValueInfoProto(name=nodes[-1].output[0])
+    graph = helper.make_graph(nodes, "g", [kind], [result], weights)
     opsets = [helper.make_opsetid("", 17)]
     session = _as_it_is(helper.make_model(graph, opset_imports=opsets, ir_version=8), threads)
     return lambda: session.run(None, {"x": x})

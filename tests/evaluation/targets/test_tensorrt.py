@@ -274,7 +274,7 @@ def test_a_study_without_timing_states_all_the_rest(
     names = {value.metric.name for value in made.measurement.values}
     assert names >= {"error", "size_bytes", "macs"}
     assert "latency_ms" not in names
-    own, other = timed(uninstalled, made.artifact, [made.artifact])
+    own, other = timed(evaluator, made.artifact, [made.artifact])
     assert own is None
     stated = {value.metric.name for value in exported(evaluator, made.artifact, other).values}
     assert stated == {"error", "test_error", "size_bytes"}
