@@ -23,7 +23,7 @@ Make = Callable[[int], Engine]
 @pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[None]:
     """One cluster for the whole module, with room for what an interrupt leaves behind in it."""
-    with RayEngine(workers=4).cluster():
+    with RayEngine(workers=8).cluster():
         yield
 
 
