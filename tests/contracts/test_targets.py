@@ -37,12 +37,18 @@ OPTIONAL: dict[object, str] = {  # what they cannot be made without
 TARGETS = [OrtCpu, Storage, NpuSim, OpenVinoCpu, TorchCpu, LiteRt, Executorch]
 
 
-@pytest.fixture(params=TARGETS, ids=lambda c: c.name)
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
+@pytest.fixture(params=TARGETS, ids=lambda c: c.name, scope="module")
+def kind(request: pytest.FixtureRequest) -> Callable[..., Target]:
+    """One after another for the whole module, so that each one's runtime is started once."""
     if request.param in OPTIONAL:
         pytest.importorskip(OPTIONAL[request.param])
-    made: Target = request.param(cache_dir=str(tmp_path / "cache"))
+    made: Callable[..., Target] = request.param
     return made
+
+
+@pytest.fixture
+def target(kind: Callable[..., Target], tmp_path: Path) -> Target:
+    return kind(cache_dir=str(tmp_path / "cache"))
 
 
 def compressed(precision: Precision) -> CompressedModel:
