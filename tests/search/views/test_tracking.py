@@ -25,6 +25,7 @@ from tests.search.views import studies
 
 ROWS = studies.study(12)
 EMPTY = replace(ROWS, trials=())
+ALONE = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # without processes of other uses
 
 
 @pytest.fixture(scope="session")
@@ -204,7 +205,7 @@ class Server:
         artifacts = ["--artifacts-destination", str(self._folder / "served")]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *backend, *address, *artifacts],
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **ALONE},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
