@@ -43,7 +43,8 @@ class DigitsClassifier:
 
     @cached_property
     def _samples(self) -> Samples:
-        return load_digits(self.pixels, self._recipe.seed, flat=self.flat)
+        folder = cache_dir(self._cache_dir)
+        return load_digits(self.pixels, self._recipe.seed, folder, flat=self.flat)
 
     def model(self) -> nn.Module:
         """The trained model in eval mode."""
