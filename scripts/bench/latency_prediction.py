@@ -3,8 +3,8 @@
     python scripts/bench/latency_prediction.py [--policies 40] [--out docs] [target ...]
 
 Every policy is lowered, predicted as a search would (from the prices of operators, corrected), and
-its file measured in one interleaved run with all the others of its network. Prints a table of the
-mean absolute percentage error and Spearman's rank correlation, and draws the points.
+its file measured in one interleaved run with all the others of its network. Writes the mean
+absolute percentage error and Spearman's rank correlation into benchmarks.md, and draws the points.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import page
 from networks import NETWORKS
 from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
@@ -40,6 +41,7 @@ class Points:
     network: str
     predicted: np.ndarray[Any, Any]
     measured: np.ndarray[Any, Any]
+    spread: float  # of a measured ratio, as a share of it
 
     @property
     def error(self) -> float:
@@ -55,18 +57,18 @@ class Points:
 def points(target: Any, name: str, policies: int, folder: Path) -> Points:
     """One network's policies, predicted and measured, beside the network as it is.
 
-    Predictions are stated in the network's own time as it was once measured; here they are held
-    against a run in which it may take longer or shorter, so they are stated in its time there.
+    Both are stated in the network's own time as it was once measured, as a front's latencies are:
+    files are timed in turns with it, and what counts is how much faster or slower they are.
     """
     reference, *artifacts = _files(target, name, policies, folder)
     stack, data = _model(name)
     target.prepare(reference, lambda: list(_samples(target, stack, data, folder)), _quietly)
     known = target.latency(reference, reference).value
     predicted = np.array([target.latency(artifact, reference).value for artifact in artifacts])
-    paths = [artifact.path for artifact in artifacts]
-    now, *timings = target.compare(reference.path, [reference.path, *paths])
-    measured = np.array([timing.median_ms for timing in timings])
-    return Points(target.name, name, predicted * now.median_ms / known, measured)
+    timings = target.compare(reference.path, [artifact.path for artifact in artifacts])
+    spread = float(np.median([timing.speedup_spread / timing.speedup for timing in timings]))
+    measured = np.array([known / timing.speedup for timing in timings])
+    return Points(target.name, name, predicted, measured, spread)
 
 
 def _quietly(_: str) -> None:
@@ -136,19 +138,43 @@ def main() -> None:
     words = parser.parse_args()
     classes = {"ort_cpu": OrtCpu, "openvino_cpu": OpenVinoCpu}
     found = []
-    print("| target | network | policies | error | rank correlation |\n|---|---|--:|--:|--:|")
     for target in (classes[name]() for name in words.targets):
         for network in words.networks:
             with tempfile.TemporaryDirectory() as folder:
-                p = points(target, network, words.policies, Path(folder))
-            found.append(p)
-            print(
-                f"| {p.target} | {p.network} | {len(p.measured)} | {100 * p.error:.1f} % "
-                f"| {p.rank:.3f} |",
-                flush=True,
-            )
-    words.out.mkdir(parents=True, exist_ok=True)
-    draw(found, words.out / "latency_prediction.png")
+                found.append(points(target, network, words.policies, Path(folder)))
+            print(_line(found[-1]), flush=True)
+    page.put(words.out, "latency_prediction", _section(found))
+    draw(found, words.out / PICTURE)
+
+
+def _section(found: list[Points]) -> str:
+    table = "\n".join([*HEADER, *(_line(p) for p in found)])
+    return f"{INTRODUCTION}\n{table}\n\n![Predicted and measured latencies]({PICTURE})"
+
+
+def _line(p: Points) -> str:
+    low, high = p.measured.min(), p.measured.max()
+    return (
+        f"| {p.target} | {p.network} | {len(p.measured)} | {low:.2f} to {high:.2f} ms "
+        f"| {100 * p.error:.1f} % | {p.rank:.3f} | {100 * p.spread:.1f} % |"
+    )
+
+
+HEADER = (
+    "| target | network | policies | measured | error | rank correlation | ± of a measurement |",
+    "|---|---|--:|--:|--:|--:|--:|",
+)
+PICTURE = "latency_prediction.png"
+INTRODUCTION = """## Predicted latencies against measured ones
+
+Random policies (bits, widths and ranks a layer) of three networks, priced as a search prices them,
+then timed in turns with the uncompressed network. The error is the mean of the absolute relative
+departures; ± is half of the 95 % interval in which another run's figure is to be expected.
+
+```
+PYTHONPATH=. python scripts/bench/latency_prediction.py
+```
+"""
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-BEGIN, END = "<!-- search_efficiency: begin -->", "<!-- search_efficiency: end -->"
+import page
+
 PICTURE = "search_efficiency.png"
 MARKS = (10, 20, 40, 80, 200)
 MANY = 200  # evaluations after which TPE is looked at
@@ -17,21 +18,14 @@ Results = Mapping[Any, dict[str, Any]]  # by run: experiment, sampler, seed
 
 def write(results: Results, told: Mapping[str, str], docs: Path) -> str:
     """Write the picture and the section; the section."""
-    docs.mkdir(parents=True, exist_ok=True)
     experiments = list(dict.fromkeys(run.experiment for run in results))
     if not experiments:
         return "There are no results yet; start with: search_efficiency.py run"
+    docs.mkdir(parents=True, exist_ok=True)
     draw(results, told, experiments, docs / PICTURE)
     parts = [_table(_of(results, experiment), experiment, told) for experiment in experiments]
-    section = "\n".join([BEGIN, INTRODUCTION, *parts, f"![Hypervolume]({PICTURE})", "", END])
-    page = docs / "benchmarks.md"
-    text = page.read_text() if page.exists() else "# Benchmarks\n"
-    if BEGIN in text and END in text:
-        before, _, rest = text.partition(BEGIN)
-        text = f"{before}{section}{rest.partition(END)[2]}"
-    else:
-        text = f"{text.rstrip()}\n\n{section}\n"
-    page.write_text(text)
+    section = "\n".join([INTRODUCTION, *parts, f"![Hypervolume]({PICTURE})"])
+    page.put(docs, "search_efficiency", section)
     return section
 
 
