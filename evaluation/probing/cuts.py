@@ -7,7 +7,9 @@ columns in their old order. Where it is not (fitted anew, or rounded besides) no
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 
@@ -47,16 +49,22 @@ def kept_inputs(part: Tensor, whole: Tensor) -> list[int] | None:
 def places(part: Tensor, whole: Tensor) -> list[int] | None:
     """Where the rows of a part are among those of the whole, in order; None where they are not."""
     known: dict[bytes, list[int]] = {}
-    for index, row in enumerate(whole.cpu().contiguous().numpy()):
-        known.setdefault(row.tobytes(), []).append(index)
+    for index, row in enumerate(_rows(whole)):
+        known.setdefault(row, []).append(index)
     found: list[int] = []
-    for row in part.cpu().contiguous().numpy():
-        candidates = known.get(row.tobytes(), [])
+    for row in _rows(part):
+        candidates = known.get(row, [])
         next_one = bisect_left(candidates, found[-1] + 1 if found else 0)
         if next_one == len(candidates):
             return None
         found.append(candidates[next_one])
     return found
+
+
+def _rows(tensor: Tensor) -> Iterator[bytes]:
+    """The bytes of each row, of whatever type its numbers are."""
+    plain = tensor.detach().cpu().contiguous().flatten(1)
+    return (row.tobytes() for row in plain.view(torch.uint8).numpy())
 
 
 def _by_inputs(weight: Tensor, axis: int) -> Tensor:

@@ -33,8 +33,8 @@ def damages(
 ) -> NDArray[np.float64]:
     """The mean damage of each change of the model's weights; the model is spent by it."""
     keys = sorted({key for change in changes for key in change})
-    parameters = [_own(model, key) for key in keys]
     tables = [_Table(key, changes) for key in keys]
+    parameters = [own_parameter(model, table.key, table.shape) for table in tables]
     signs = torch.Generator().manual_seed(0)
     total, count = np.zeros(len(changes)), 0
     for batch in singles(batches):
@@ -71,8 +71,10 @@ class _Table:
     """The changes of one parameter, a row each, and whose they are."""
 
     def __init__(self, key: Key, changes: Sequence[Weights]) -> None:
+        self.key = key
         self.indices = [index for index, change in enumerate(changes) if key in change]
         rows = [changes[index][key].flatten() for index in self.indices]
+        self.shape = changes[self.indices[0]][key].shape
         self._rows = torch.stack(rows).float()
 
     def along(self, gradient: Tensor) -> NDArray[np.float64]:
@@ -81,10 +83,13 @@ class _Table:
         return np.asarray(found.double().cpu().numpy())
 
 
-def _own(model: nn.Module, key: Key) -> nn.Parameter:
-    """The parameter, no longer shared with other layers, ready for gradients."""
+def own_parameter(model: nn.Module, key: Key, shape: torch.Size) -> nn.Parameter:
+    """The parameter, no longer shared with other layers; a bias that was none is zero."""
     layer, name = key
     module = model.get_submodule(layer)
-    parameter = nn.Parameter(getattr(module, name).detach().clone())
+    held: Tensor | None = getattr(module, name)
+    weight: Any = module.weight
+    value = weight.new_zeros(shape) if held is None else held.detach().clone()
+    parameter = nn.Parameter(value)
     setattr(module, name, parameter)
     return parameter

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressors.modules import channels
 from compressors.policies.policy import Policy
 from compressors.stack import Stack
 from compressors.structures.attention import open_attentions
@@ -79,16 +80,22 @@ def weights_of(model: nn.Module, original: nn.Module, names: Iterable[str]) -> W
         if weight is None:
             return None
         found[name, "weight"] = weight
-        bias = None if getattr(before, "bias", None) is None else modules[name].bias
-        if bias is not None and bias.shape == before.bias.shape:
+        bias = getattr(modules[name], "bias", None)
+        if bias is not None and len(bias) == outputs_of(before):
             found[name, "bias"] = bias.detach()
     return found
 
 
+def outputs_of(layer: Any) -> int:
+    """How many output channels a layer has."""
+    return channels(layer)[1]
+
+
 def difference(found: Weights, start: Weights) -> Weights:
-    """What was added to the weights that are not the same any more."""
+    """What was added to the weights that are not the same any more; a new bias was zero."""
+    before = {key: start.get(key, torch.zeros_like(tensor)) for key, tensor in found.items()}
     return {
-        key: tensor - start[key]
+        key: tensor - before[key]
         for key, tensor in found.items()
-        if key in start and not torch.equal(tensor, start[key])
+        if not torch.equal(tensor, before[key])
     }

@@ -100,7 +100,7 @@ def test_probes_are_answered_by_the_workers(engine: Make, tmp_path: Path) -> Non
     for (_, found), (_, expected) in zip(asks.learned, plain.learned, strict=True):
         assert found is not None
         assert expected is not None
-        assert found.damage.tolist() == expected.damage.tolist()
+        assert found.damage == pytest.approx(expected.damage, rel=1e-4)
 
 
 def test_workers_that_cannot_be_built_end_the_search(engine: Make, tmp_path: Path) -> None:

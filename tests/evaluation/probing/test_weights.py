@@ -16,6 +16,7 @@ from compressors.stack import Stack
 from compressors.structures.structure import Structure
 from compressors.surroundings import Surroundings
 from evaluation.probing.cuts import kept_inputs, places
+from evaluation.probing.gauss_newton import own_parameter
 from evaluation.probing.weights import Weights, original, weight_changes
 from tests.compressors.architectures import ARCHITECTURES, build, data_for
 
@@ -41,9 +42,8 @@ def policies(structure: Structure) -> list[Policy]:
 
 def changed(model: nn.Module, change: Weights) -> nn.Module:
     copy = deepcopy(model)
-    for (name, kind), added in change.items():
-        module = copy.get_submodule(name)
-        setattr(module, kind, nn.Parameter(getattr(module, kind).detach() + added))
+    for key, added in change.items():
+        own_parameter(copy, key, added.shape).data += added
     return copy
 
 
@@ -128,6 +128,8 @@ def test_which_inputs_stayed_is_read_off_the_weights() -> None:
     assert kept_inputs(whole[[2, 6]][:, [0, 3, 4]], whole) == [2, 6]
     assert kept_inputs(whole[[2, 6]][:, [0, 3, 4]] + 1, whole) is None
     assert kept_inputs(whole[[6, 2]], whole) is None
+    half = whole.bfloat16()
+    assert kept_inputs(half[[2, 6]][:, [0, 3, 4]], half) == [2, 6]
     equal = torch.zeros(4, 3)
     assert places(equal[:2], equal) == [0, 1]
 
