@@ -2,7 +2,8 @@
 
 A rounded weight, a product of factors and zeroed weights are compared as they are. Where channels
 or heads have left, their weights count as zero in the layers that read them, and nowhere else:
-that is all that their leaving does. Biases count too; batch norms taken anew do not.
+that is all that their leaving does, unless something else mixes them, such as a layer norm; then
+nothing is said. Biases count too; batch norms taken anew do not.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from evaluation.probing.together import changes_weights_alone, grouped
 
 Key = tuple[str, str]  # layer, parameter
 Weights = dict[Key, Tensor]
+BY_CHANNEL = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.PReLU)
 
 
 def original(stack: Stack) -> nn.Module:
@@ -56,7 +58,7 @@ def weight_changes(
         made = stack.apply(group.policy)
         for place, changed in group.layers.items():
             weights = weights_of(made.module, model, layers if changed is None else changed)
-            if weights is None:
+            if weights is None or (changed is None and _cuts_elsewhere(made.module, model, layers)):
                 continue
             change = difference(weights, start)
             if change or made.record.parameters == base.record.parameters:
@@ -84,6 +86,19 @@ def weights_of(model: nn.Module, original: nn.Module, names: Iterable[str]) -> W
         if bias is not None and len(bias) == outputs_of(before):
             found[name, "bias"] = bias.detach()
     return found
+
+
+def _cuts_elsewhere(model: nn.Module, original: nn.Module, layers: Sequence[str]) -> bool:
+    """Whether channels left what is no layer and treats them not one by one, as layer norms do."""
+    modules = dict(model.named_modules())
+    for name, before in original.named_modules():
+        if name in layers or name not in modules or isinstance(before, BY_CHANNEL):
+            continue
+        for key, parameter in before.named_parameters(recurse=False):
+            after = getattr(modules[name], key, parameter)
+            if after is not None and after.shape != parameter.shape:
+                return True
+    return False
 
 
 def outputs_of(layer: Any) -> int:
