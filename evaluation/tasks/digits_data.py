@@ -44,7 +44,7 @@ def _kept(path: Path, seed: int) -> dict[str, np.ndarray]:
         drawn = _drawn(seed)
     make_folder(path.parent)
     with replacing(path) as temporary:
-        np.savez(temporary, **drawn)
+        np.savez(temporary, allow_pickle=False, **drawn)
     return drawn
 
 
