@@ -44,6 +44,7 @@ class SimulatedEngine:
             raise UserError(f"engine.seconds cannot be {self.seconds}; valid: above 0.")
         self.elapsed = 0.0
         self._table: Table | None = None
+        self._trained: dict[int, float] = {}  # seconds, by trial
         self._known: dict[tuple[str, Fidelity], Result] = {}  # reading a policy takes longest
 
     def simulate(self, structure: Structure, quality: Metric) -> str:
@@ -66,6 +67,7 @@ class SimulatedEngine:
         ends: list[tuple[float, int, JobOutcome]] = []
         started = 0
         self.elapsed = 0.0
+        self._trained.clear()
         while source.remaining():
             while len(ends) < self.workers and (job := source.next_job()) is not None:
                 outcome = self._outcome(self._table, job, Path(spec.folder))
@@ -89,11 +91,13 @@ class SimulatedEngine:
         if asked not in self._known:
             self._known[asked] = table.result(policy_yaml.load(job.policy), asked[1])
         found = self._known[asked]
+        trained = self._trained.get(job.number, 0.0)  # an earlier rung's training is gone on with
+        self._trained[job.number] = max(trained, found.training)
         return JobOutcome(
             number=job.number,
             measurement=found.measurement.to_json(),
             record={**found.record, NOTE: table.words},
-            seconds=found.seconds,
+            seconds=found.seconds + max(0.0, found.training - trained),
             evaluations=found.evaluations,
         )
 

@@ -69,9 +69,13 @@ class Formula:
         damage = self.damage(policy) * self._unhealed(policy, epochs, identity)
         quality = on_a_share(self._quality(damage, identity), fidelity.share, self.seed, identity)
         jitter = math.exp(0.3 * normal(self.seed, identity, "seconds"))
-        work = FIXED + (1 - FIXED) * fidelity.share + EPOCH * epochs
-        measurement = Measurement((quality, *self._costs.of(policy)))
-        return Result(measurement, self.seconds * work * jitter, fidelity.share)
+        seconds = self.seconds * jitter
+        return Result(
+            Measurement((quality, *self._costs.of(policy))),
+            seconds * (FIXED + (1 - FIXED) * fidelity.share),
+            fidelity.share,
+            seconds * EPOCH * epochs,
+        )
 
     def finding(self, probe: Probe) -> Finding:
         """Damages of changes of weights, as gradients would estimate them; no outputs."""

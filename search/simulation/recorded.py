@@ -5,7 +5,8 @@ the results of the recorded policy that differs from it in the fewest places, as
 trial's record then says which and by how much. Short training cannot be told from a record of
 whole trials, unless the same policy was recorded with as many epochs. A share of the validation
 split can: the whole split's figure, off by as much as chance would have it. A probe is answered by
-the finding in the study's folder, if it is the very same probe.
+the finding in the study's folder, if it is the very same probe. Seconds of training and of scoring
+were not recorded apart: on a share of the split a trial takes that share of both.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Recorded:
         ]
         record = {**(row.record or {}), **note}
         share = fidelity.share
-        return Result(Measurement(tuple(values)), row.seconds * share, share, record)
+        return Result(Measurement(tuple(values)), row.seconds * share, share, record=record)
 
     @cached_property
     def _held(self) -> dict[str, TrialRow]:

@@ -30,8 +30,9 @@ class Result:
     """What evaluating a policy gives, and what it would have taken."""
 
     measurement: Measurement
-    seconds: float
+    seconds: float  # without training
     evaluations: float
+    training: float = 0.0  # seconds of it from the start, whatever an earlier rung trained
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -55,7 +56,7 @@ class Table(Protocol):
 def uniform(*about: object) -> float:
     """A number between 0 and 1, neither of them, that follows from what it is about."""
     digest = hashlib.blake2b(repr(about).encode(), digest_size=8).digest()
-    return (int.from_bytes(digest) + 0.5) / 2**64
+    return (int.from_bytes(digest, "big") + 0.5) / 2**64
 
 
 def normal(*about: object) -> float:
