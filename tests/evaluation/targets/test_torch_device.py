@@ -21,7 +21,7 @@ from compressors.quantization.layers import describe
 from compressors.record import CompressedModel
 from compressors.stack import apply
 from evaluation.cache import cache_dir
-from evaluation.targets.torch_device import probe
+from evaluation.targets.torch_device import opener, probe
 from evaluation.targets.torch_device.opener import TorchOpener, TorchProgram, read
 from evaluation.targets.torch_device.program import lowered, program, signature, to_bytes
 from evaluation.targets.torch_device.rounding import Product
@@ -173,6 +173,20 @@ def test_a_pickle_in_a_file_is_refused_before_it_is_loaded(tmp_path: Path) -> No
             target.writestr(name, data)
     with pytest.raises(UserError, match="pickle"):
         read(path)
+
+
+def test_a_file_is_read_once_until_it_is_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    contents: list[bytes] = []
+    monkeypatch.setattr(opener, "read", lambda path: contents.append(path.read_bytes()))
+    monkeypatch.setattr(opener, "TorchProgram", lambda read, device, kept: read)
+    path = tmp_path / "m.pt2"
+    for content in (b"one", b"another"):
+        path.write_bytes(content)
+        for _ in range(2):
+            TorchOpener("cpu", torch.get_num_threads())(path)
+    assert contents == [b"one", b"another"]
 
 
 def test_nothing_of_this_machine_is_in_the_file() -> None:
