@@ -25,7 +25,9 @@ from compressors.record import CompressedModel
 from compressors.stack import apply
 from evaluation.target import Precision
 from evaluation.targets.executorch import lower as lowering
+from evaluation.targets.executorch.session import FIXED_BATCH
 from evaluation.targets.executorch.target import Executorch
+from evaluation.targets.executorch.traced import LARGEST
 from tests.evaluation.tiny import LAYERS, TinyTask
 
 TASK = TinyTask()
@@ -214,7 +216,7 @@ class Counted(nn.Linear):
     """A layer whose trace holds for one batch size alone."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) + float(len(x) > 100)
+        return super().forward(x) + float(len(x) > LARGEST // 2)
 
 
 def test_a_model_that_takes_one_batch_size_alone_is_written_for_it(tmp_path: Path) -> None:
@@ -224,6 +226,7 @@ def test_a_model_that_takes_one_batch_size_alone_is_written_for_it(tmp_path: Pat
         layer = Counted(24, 4).eval()
     model = CompressedModel(layer, apply(data.model(), Policy(), data).record, (inputs[:1],))
     written, _ = lowering.lower(model, data, 1)
+    assert FIXED_BATCH.encode() in written
     (tmp_path / "m.pte").write_bytes(written)
     with torch.no_grad():
         assert departure(made.load(tmp_path / "m.pte")(inputs), layer(inputs)) < 1e-5
