@@ -26,7 +26,7 @@ FAMILIES = ("float", "integer", "light")
 NOISE = 0.02  # of a measured latency
 START = 0.3  # widths: of the floor,
 FACTOR = 0.2  # of the pace, for a whole family,
-OWN = 0.15  # of its price, for one operator,
+OWN = 0.1  # of its price, for one operator,
 MEMORY = 0.3  # of the latency, for all bytes together
 
 Array = NDArray[np.float64]

@@ -11,6 +11,7 @@ microsecond is added for each time that a count was rounded down.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -20,11 +21,13 @@ import openvino as ov  # type: ignore[import-untyped]
 from openvino import opset13 as ops
 
 from evaluation.measuring.operators import FLOOR, YARDSTICK, Operator, Price
+from evaluation.measuring.sampling import Call
 
 Compile = Callable[..., ov.CompiledModel]
 
 MODELS = 7
-RUNS = 120
+TURNS = 30
+IN_A_ROW = 4
 CHAIN = 8
 ROUNDED_MS = 0.001  # twice down, by half a microsecond
 NOT_RUN = "not_executed"
@@ -57,9 +60,11 @@ def prices(compile_: Compile, feed: Sequence[Any], keys: Sequence[str]) -> dict[
     wanted = set(keys)
     found: dict[str, list[float]] = {FLOOR: []}
     paces = []
+    yardstick, least = _yardstick(), _floor()
     for _ in range(MODELS):
         compiled = compile_(PERF_COUNT=True)
-        pace, floor = _run(compiled, feed)
+        request = compiled.create_infer_request()
+        pace, floor = _run(partial(request.infer, list(feed), share_inputs=True), yardstick, least)
         paces.append(pace)
         found[FLOOR].append(floor / pace)
         for node, operator in _executed(compiled):
@@ -79,24 +84,27 @@ def _price(ratios: Sequence[float], pace: float) -> Price:
     return Price(float(middle) * pace, float(high - low) * pace)
 
 
-def _run(compiled: ov.CompiledModel, feed: Sequence[Any]) -> tuple[float, float]:
+def _run(model: Call, yardstick: Call, floor: Call) -> tuple[float, float]:
     """Run a model often, in turns with the yardstick and the floor; the means of these two."""
-    request, yardstick, floor = compiled.create_infer_request(), _yardstick(), _floor()
     times = np.zeros(2)
-    for _ in range(RUNS):
-        request.infer(list(feed), share_inputs=True, share_outputs=True)
+    for _ in range(TURNS):
+        for _ in range(IN_A_ROW):
+            model()
         times += _took(yardstick), _took(floor)
-    pace, least = times / RUNS
+    pace, least = times / TURNS
     return float(pace), float(least)
 
 
-def _took(call: Callable[[], object]) -> float:
-    start = perf_counter()
+def _took(call: Call) -> float:
+    """Milliseconds a call, after one that does not count: to change models takes time."""
     call()
-    return (perf_counter() - start) * 1e3
+    start = perf_counter()
+    for _ in range(IN_A_ROW):
+        call()
+    return (perf_counter() - start) * 1e3 / IN_A_ROW
 
 
-def _yardstick() -> Callable[[], object]:
+def _yardstick() -> Call:
     """Small convolutions in a row: what slows networks down slows them, and about as much."""
     chance = np.random.default_rng(0)
     value = chance.standard_normal((1, 24, 12, 12), np.float32)
@@ -107,13 +115,13 @@ def _yardstick() -> Callable[[], object]:
     return _call(y, x, value)
 
 
-def _floor() -> Callable[[], object]:
+def _floor() -> Call:
     """One number made positive."""
     x = ops.parameter([1, 1], np.float32)
     return _call(ops.relu(x), x, np.ones((1, 1), np.float32))
 
 
-def _call(result: Any, x: Any, value: Any) -> Callable[[], object]:
+def _call(result: Any, x: Any, value: Any) -> Call:
     settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = ov.Core().compile_model(ov.Model([result], [x], "small"), "CPU", settings)
     request = compiled.create_infer_request()
