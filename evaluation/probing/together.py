@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from compressors.policies.policy import LayerPolicy, Policy, Recovery, Rounds
 from compressors.policies.steps import Quantize
 
-OF_INPUTS = ("activations", "ranges", "dynamic", "signed", "smooth")  # keys of quantize
+OF_INPUTS = ("activations", "ranges", "dynamic", "by_row", "signed", "smooth")  # keys of quantize
 
 
 @dataclass
