@@ -10,6 +10,7 @@ from search.samplers.setting import Setting
 from search.sensitivity.plan import Phases
 from search.sensitivity.problem import Problem
 from search.sensitivity.sampler import SensitivitySampler
+from search.sensitivity.training import choices_of_epochs
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,9 @@ class Sensitivity:
     def build(self, setting: Setting) -> BaseSampler:
         """The sampler; what it wants to know, the driver finds out."""
         problem = Problem(setting.objectives, setting.quality.name, dict(setting.constraints))
-        return SensitivitySampler(setting.space, problem, seed=setting.seed, phases=self._phases())
+        trains = bool(choices_of_epochs(setting.space))
+        phases = self._phases().within(setting.trials, trains=trains)
+        return SensitivitySampler(setting.space, problem, seed=setting.seed, phases=phases)
 
     def _phases(self) -> Phases:
         return Phases(self.hull, self.offline, self.explore, self.recover, self.changes)

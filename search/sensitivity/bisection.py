@@ -35,8 +35,7 @@ def widest(measured: Floats, hull: Floats, quality: int) -> int | None:
 def _against(measured: Floats, costs: Floats) -> tuple[float, int] | None:
     """The widest gap on a plane of quality and cost, and the hull's setting for it."""
     points = np.clip(measured, 0.0, 1.0)
-    front = points[non_dominated(points)]
-    front = front[np.argsort(front[:, 1])]
+    front = _front(points)
     gaps = [
         (float((upper[0] - lower[0]) * (lower[1] - upper[1])), upper[1], lower[1])
         for upper, lower in pairwise(front)
@@ -44,7 +43,20 @@ def _against(measured: Floats, costs: Floats) -> tuple[float, int] | None:
     for width, low, high in sorted(((abs(w), a, b) for w, a, b in gaps), reverse=True):
         inside = np.flatnonzero((costs > low) & (costs < high))
         if width > LEAST and len(inside):
-            seen = points[(points[:, 1] >= low) & (points[:, 1] <= high), 1]
+            between = points[(points[:, 1] > low) & (points[:, 1] < high), 1]
+            seen = np.array([low, high, *between])
             apart = np.abs(costs[inside][:, None] - seen[None, :]).min(axis=1)
             return width, int(inside[apart.argmax()])
     return None
+
+
+def _front(points: Floats) -> Floats:
+    """The front by cost, from the dearest point whose quality is beyond the box, to the best.
+
+    Where every quality is, the box's own best corner stands for what is still to be found.
+    """
+    inside = points[points[:, 0] < 1]
+    front = inside[non_dominated(inside)] if len(inside) else np.array([[0.0, 1.0]])
+    front = front[np.argsort(front[:, 1])]
+    beyond = points[(points[:, 0] >= 1) & (points[:, 1] < front[0, 1])]
+    return np.concatenate([beyond[[beyond[:, 1].argmax()]], front]) if len(beyond) else front

@@ -27,6 +27,7 @@ Floats = NDArray[np.float64]
 CANDIDATES = 300
 ROUNDS = 2
 PARENTS = 60
+TRIES = 8  # draws, to find a setting that is new
 FEW = 4  # trials done, before which gaps say little: many workers start apart from each other
 
 
@@ -62,18 +63,22 @@ class Brain:
                     return self._idea(view, row, phase)
         if random.random() < self.phases.explore:
             return self._explored(view, random)
+        if view.problem.place is not None and view.forecast.quality is None:
+            return self._explored(view, random)  # too little is measured to expect anything
         if self.epochs and random.random() < self.phases.recover:
             return self._recovered(view, random)
         return self._refined(view, random)
 
     def _surrogate_front(self, view: View, phase: str) -> Rows:
-        key = phase, view.surrogate.name
-        if key not in self._fronts:
-            rows = hull(view.coding, view.surrogate, lambda s: _shares(view, s))
-            if phase == "offline":
-                random = np.random.default_rng([self.seed, 1])
-                rows = evolve(view.coding, lambda s: _priced(view, s), rows, random)
-            self._fronts[key] = rows
+        """The hull of the cheapest surrogate; offline, what evolves from it on the best."""
+        guess = view.surrogates[0] if phase == "hull" else view.surrogate
+        key = phase, guess.name
+        if key not in self._fronts and phase == "hull":
+            self._fronts[key] = hull(view.coding, guess, lambda s: _shares(view, s))
+        elif key not in self._fronts:
+            start = self._surrogate_front(view, "hull")
+            random = np.random.default_rng([self.seed, 1])
+            self._fronts[key] = evolve(view.coding, lambda s: _priced(view, s), start, random)
         return self._fronts[key]
 
     def _bisected(self, view: View, rows: Rows) -> Rows | None:
@@ -88,7 +93,8 @@ class Brain:
         for end in (rows[:1], rows[-1:]):
             left = view.untried(end, self.least_epochs)
             if len(left) and view.past.asked("hull", "offline") < 2:
-                return left[0]
+                end_row: Rows = left[0]
+                return end_row
         rows = view.untried(rows, self.least_epochs)
         if not len(rows):
             return None
@@ -102,12 +108,17 @@ class Brain:
     def _explored(self, view: View, random: np.random.Generator) -> Idea:
         """A member of the front with any share of its choices drawn anew."""
         front = view.front()
-        row = front[random.integers(len(front))]
-        fresh = random.random(len(row)) < random.random()
-        drawn = np.where(fresh, view.coding.draw(random, 1)[0], row)
-        return self._idea(view, view.coding.canonical(drawn[None])[0], "explore")
+        for _ in range(TRIES):
+            row = front[random.integers(len(front))]
+            fresh = random.random(len(row)) < random.random()
+            drawn = np.where(fresh, view.coding.draw(random, 1)[0], row)
+            row = view.coding.canonical(drawn[None])[0]
+            if len(view.untried(row[None], self.least_epochs)):
+                break
+        return self._idea(view, row, "explore")
 
     def _refined(self, view: View, random: np.random.Generator) -> Idea:
+        """A child of the front: the largest expected gain."""
         parents, best = view.front(), None
         for _ in range(ROUNDS):
             children = view.coding.canonical(offspring(view.coding, parents, CANDIDATES, random))

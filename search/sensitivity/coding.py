@@ -57,6 +57,15 @@ class Settings:
         reached = np.repeat(np.where(self.alive, self.rows, 0), sizes, axis=1) >= places
         return (reached & (places > 0)).astype(np.float32)
 
+    def climbed(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The product of `steps` and weights, without the many zeros."""
+        rising = weights.copy()
+        rising[self.starts] = 0.0
+        rising = rising.cumsum()
+        rising -= np.repeat(rising[self.starts], np.diff([*self.starts, self.width]))
+        found: NDArray[np.float64] = (rising[self.columns] * self.alive).sum(axis=1)
+        return found
+
 
 class Coding:
     """Settings of one space as numbers."""

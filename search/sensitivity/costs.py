@@ -6,18 +6,20 @@ the guess on a logarithmic scale: first by the totals, then choice by choice. Kn
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.sensitivity.coding import Ones
+from search.sensitivity.coding import Settings
 from search.sensitivity.ridge import Ridge, fit
-from search.sensitivity.work import TOTALS
+from search.sensitivity.work import TOTALS, Work
 
 Floats = NDArray[np.float64]
-MOST = 192  # settings that a fit takes at most
+MOST = 96  # settings that a fit takes at most
 BYTES_A_WEIGHT = 4
+MOST_WRONG = 3.0  # a guess, on a logarithmic scale
 # Of which totals a cost is made before it is measured.
 GUESSES: dict[str, dict[str, float]] = {
     "size_bytes": {"bytes": 1.0},
@@ -38,34 +40,37 @@ class Cost:
     guess: Floats  # weights of the totals, and of 1
     correction: Ridge | None
 
-    def __call__(self, totals: Floats, ones: Ones) -> Floats:
-        """The cost of each setting."""
+    def __call__(self, totals: Floats, settings: Settings) -> Floats:
+        """The cost of each setting, of which these are the totals."""
         guessed = _guessed(self.guess, totals)
         if self.correction is None:
             return guessed
-        found: Floats = guessed * np.exp(np.clip(self.correction(np.log(totals), ones), -3, 3))
+        detailed = settings.climbed(self.correction.detail)
+        factor = np.clip(self.correction(np.log(totals), detailed), -MOST_WRONG, MOST_WRONG)
+        found: Floats = guessed * np.exp(factor)
         return found
 
 
 def cost(
     name: str,
     reference: float | None,
-    weights: float,
-    measured: tuple[Floats, Ones, Floats],
+    work: Work,
+    settings: Callable[[NDArray[np.intp]], Settings],
+    values: Floats,
 ) -> Cost:
-    """The cost of that name, from the totals, ones and values of the settings measured.
+    """The cost of that name, from measured values and, by their places, the settings of them.
 
-    `reference` is the uncompressed model's, which has so many `weights`.
+    `reference` is the uncompressed model's.
     """
-    guess = _guess(name, reference, weights)
-    totals, ones, values = measured
-    able = np.isfinite(values) & (values > 0)
-    if not able.any():
+    guess = _guess(name, reference, work.weights)
+    able = np.flatnonzero(np.isfinite(values) & (values > 0))
+    if not len(able):
         return Cost(guess, None)
-    chosen = _spread_over(np.flatnonzero(able))
-    totals, ones, values = totals[chosen], ones[chosen], values[chosen]
-    ratios = np.log(values) - np.log(_guessed(guess, totals))
-    return Cost(guess, fit(np.log(totals), ones, ratios))
+    chosen = _spread_over(able)
+    measured = settings(chosen)
+    totals = work.totals(measured)
+    ratios = np.log(values[chosen]) - np.log(_guessed(guess, totals))
+    return Cost(guess, fit(np.log(totals), measured.steps, ratios))
 
 
 def _guess(name: str, reference: float | None, weights: float) -> Floats:
@@ -82,7 +87,7 @@ def _guessed(guess: Floats, totals: Floats) -> Floats:
 
 
 def _spread_over(places: NDArray[np.intp]) -> NDArray[np.intp]:
-    """At most so many of them: the first half and the latest half."""
+    """At most so many of them: the latest half, and an even choice of the others."""
     if len(places) <= MOST:
         return places
     old = places[: -MOST // 2]

@@ -24,7 +24,7 @@ from search.sensitivity.work import Work
 
 Floats = NDArray[np.float64]
 FLOOR = 0.02  # damage below which differences hardly count, in the quality's unit
-MOST = 224  # trials that the regression takes at most
+MOST = 160  # trials that the regression takes at most
 FEW = 3  # trials without which quality is not predicted
 QUANTILES = np.array([-1.2816, -0.5244, 0.0, 0.5244, 1.2816])  # the deciles 1, 3, 5, 7, 9
 RECOVERED = 0.8  # what a first epoch is worth: the drop of the logarithm of damage, before any
@@ -43,7 +43,7 @@ class Quality:
     def logs(self, settings: Settings, epochs: Floats) -> Floats:
         """The expected logarithm of damage."""
         plain = _plain(np.log(self.surrogate(settings)), epochs, self.centre, self.spread)
-        return self.ridge(plain, settings.steps) - RECOVERED * np.log1p(epochs)
+        return self.ridge(plain, settings.climbed(self.ridge.detail)) - RECOVERED * np.log1p(epochs)
 
     def __call__(self, settings: Settings, epochs: Floats) -> Floats:
         """Losses, a column for each of the quantiles."""
@@ -63,7 +63,7 @@ class Forecast:
     def priced(self, settings: Settings) -> dict[str, Floats]:
         """The costs, by name."""
         totals = self.work.totals(settings)
-        return {name: found(totals, settings.steps) for name, found in self.costs.items()}
+        return {name: found(totals, settings) for name, found in self.costs.items()}
 
     def losses(self, settings: Settings, epochs: Floats, priced: Mapping[str, Floats]) -> Floats:
         """Losses by setting, quantile of the quality and objective; NaN where not known."""
@@ -95,10 +95,12 @@ def prices(
     coding: Coding, work: Work, problem: Problem, past: Past, reference: Mapping[str, float]
 ) -> dict[str, Cost]:
     """The costs alone."""
-    settings = coding.settings(past.rows)
-    totals, steps = work.totals(settings), settings.steps
+
+    def settings(places: NDArray[np.intp]) -> Settings:
+        return coding.settings(past.rows[places])
+
     return {
-        name: cost(name, reference.get(name), work.weights, (totals, steps, past.costs[name]))
+        name: cost(name, reference.get(name), work, settings, past.costs[name])
         for name in problem.priced
     }
 

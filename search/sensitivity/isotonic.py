@@ -24,7 +24,8 @@ class Isotonic:
 
     def __call__(self, x: Floats) -> Floats:
         """The map of each."""
-        return np.interp(x, self._x, self._y)
+        found: Floats = np.interp(x, self._x, self._y)
+        return found
 
 
 def _mean(pool: tuple[float, float, int]) -> float:

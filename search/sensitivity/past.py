@@ -31,6 +31,7 @@ class Past:
     losses: Floats  # measured where `done`, of a trial in flight predicted; NaN where unknown
     costs: Mapping[str, Floats]  # measured; NaN where not
     done: NDArray[np.bool_]  # complete
+    in_flight: NDArray[np.bool_]  # running, or waiting to run
     stopped: NDArray[np.bool_]  # ended early: losses are a poorer measurement's
     feasible: NDArray[np.bool_]
     seconds: Floats
@@ -52,6 +53,7 @@ class _Entry:
     losses: tuple[float, ...]
     costs: tuple[float, ...]
     done: bool
+    in_flight: bool
     stopped: bool
     feasible: bool
     seconds: float
@@ -97,6 +99,7 @@ class Reader:
             losses=tuple(self._problem.losses(values)),
             costs=tuple(known.get(n, np.nan) if finished else np.nan for n in self._problem.priced),
             done=trial.state is TrialState.COMPLETE,
+            in_flight=not finished,
             stopped=trial.state is TrialState.PRUNED,
             feasible=ledger.feasible(tuple(trial.constraints.values())),
             seconds=float(attributes.get(ledger.SECONDS, np.nan)),
@@ -117,6 +120,7 @@ class Reader:
             losses=np.array([e.losses for e in found]).reshape(len(found), width),
             costs={name: costs[:, place] for place, name in enumerate(self._problem.priced)},
             done=np.array([e.done for e in found], dtype=bool),
+            in_flight=np.array([e.in_flight for e in found], dtype=bool),
             stopped=np.array([e.stopped for e in found], dtype=bool),
             feasible=np.array([e.feasible for e in found], dtype=bool),
             seconds=np.array([e.seconds for e in found]),

@@ -23,13 +23,16 @@ class Phases:
     recover: float = 0.6
     changes: bool = True
 
-    def within(self, trials: int | None) -> Phases:
-        """The phases of a search of so many trials: at most half of them before refinement."""
+    def within(self, trials: int | None, *, trains: bool) -> Phases:
+        """The phases of a search of so many trials: at most half of them before refinement.
+
+        Fewer where the space trains, as the front before training is only its beginning.
+        """
         if trials is None:
             return self
-        return replace(
-            self, hull=min(self.hull, ceil(trials / 4)), offline=min(self.offline, trials // 4)
-        )
+        first, second = (5, 10) if trains else (4, 4)
+        hull, offline = ceil(trials / first), trials // second
+        return replace(self, hull=min(self.hull, hull), offline=min(self.offline, offline))
 
     def __post_init__(self) -> None:
         for name in ("hull", "offline"):

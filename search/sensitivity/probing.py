@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 SCORE_SAMPLES = 256
 CHANGE_SAMPLES = 32
 TOGETHER = 24  # policies of one probe, so that several workers share the work
-MOST_NUMBERS = 4096  # of a row of changes that are kept: more cost time and tell no more
+MOST_NUMBERS = 2048  # of a row of changes that are kept: more cost time and tell no more
 REACH = 1  # choices beside the middle's own, on either side, that are probed around it
 EMPTY = policy_yaml.dump(Policy())
 

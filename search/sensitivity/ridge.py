@@ -27,9 +27,9 @@ class Ridge:
     left_out: Floats  # of each point the prediction from the others
     spread: float  # the standard deviation of those predictions' errors
 
-    def __call__(self, plain: Floats, detail: NDArray[np.floating]) -> Floats:
-        """Predictions, a line a point."""
-        found: Floats = self.mean + plain @ self.plain + detail @ self.detail
+    def __call__(self, plain: Floats, detailed: Floats) -> Floats:
+        """Predictions, from the plain features and what the detailed ones come to by `detail`."""
+        found: Floats = self.mean + plain @ self.plain + detailed
         return found
 
 

@@ -32,6 +32,7 @@ from search.space.space import Space
 from search.study import ledger
 
 MIDDLE = "sensitivity_middle"  # a study's attribute: the setting that changes are probed around
+LATER = ("offline", "refine", "explore", "recovery")
 Prober = Callable[[Probe], Finding]
 
 
@@ -156,10 +157,16 @@ class SensitivitySampler(BaseSampler):
             kept = study.user_attrs.get(MIDDLE)
             if kept is not None:
                 self._middle = self._coding.encode(kept)
-            elif self._past(study).asked("hull") >= self._phases.hull:
+            elif self._is_hull_asked(study):
                 self._middle = self._middle_of(study)
                 study.set_user_attr(MIDDLE, self._coding.params(self._middle))
         return self._middle
+
+    def _is_hull_asked(self, study: Study) -> bool:
+        """Whether some trial is done, and all that are to be asked on the hull are."""
+        past = self._past(study)
+        over = past.asked("hull") >= self._phases.hull or past.asked(*LATER) > 0
+        return bool(over and past.done.any())
 
     def _middle_of(self, study: Study) -> Rows:
         """Of the measured front the setting that alone dominates the largest box."""
@@ -167,8 +174,6 @@ class SensitivitySampler(BaseSampler):
         past, reference = self._past(study), self._known(study)
         view = look(self._coding, self._work, self._problem, past, reference, surrogates)
         able = np.flatnonzero(past.done)
-        if not len(able):
-            return np.zeros(len(self._coding), dtype=np.int16)
         sides = 1 - np.clip(view.box.scaled(past.losses[able]), 0.0, 1.0)
         found: Rows = past.rows[able[int(sides.prod(axis=1).argmax())]]
         return found

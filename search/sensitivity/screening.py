@@ -21,7 +21,8 @@ def expected_gain(losses: Floats, front: Floats, box: Box) -> Floats:
     """The mean gain of each setting over the quantiles of its quality."""
     scaled = box.scaled(losses)
     flat = scaled.reshape(-1, scaled.shape[-1])
-    return gains(box.scaled(front), flat).reshape(losses.shape[:2]).mean(axis=1)
+    found: Floats = gains(box.scaled(front), flat).reshape(losses.shape[:2]).mean(axis=1)
+    return found
 
 
 def excess(problem: Problem, priced: Mapping[str, Floats], count: int) -> Floats:
@@ -36,7 +37,8 @@ def excess(problem: Problem, priced: Mapping[str, Floats], count: int) -> Floats
 def outside(losses: Floats, box: Box) -> Floats:
     """How far each setting is from the box, by the middle of what is expected."""
     middle = box.scaled(losses[:, losses.shape[1] // 2])
-    return np.nan_to_num(np.maximum(middle - 1.0, 0.0)).sum(axis=1)
+    found: Floats = np.nan_to_num(np.maximum(middle - 1.0, 0.0)).sum(axis=1)
+    return found
 
 
 def best(gain: Floats, broken: Floats, away: Floats) -> int:

@@ -25,7 +25,10 @@ CHUNK = 512
 class Surrogate(Protocol):
     """A guess at damage."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
 
     def __call__(self, settings: Settings) -> Floats:
         """The damage of each setting, above 0."""

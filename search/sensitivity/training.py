@@ -64,15 +64,12 @@ def knobs_of_training(view: View, seed: int) -> dict[str, Any]:
     knobs = [k for k in view.coding.space.of_kind("recovery") if k.name != EPOCHS]
     past = view.past
     trained = np.flatnonzero(past.done & (past.epochs > 0))[-LATEST:]
-    if not knobs or len(trained) + _in_flight(past) < PLAIN:
+    soon = np.count_nonzero(past.in_flight & (past.epochs > 0))
+    if not knobs or len(trained) + soon < PLAIN:
         return {knob.name: knob.first for knob in knobs}
     worth = _surprise(view, trained)
     shown = [(past.params[place], value) for place, value in zip(trained, worth, strict=True)]
     return _suggested(knobs, shown, seed)
-
-
-def _in_flight(past: Past) -> int:
-    return int(np.count_nonzero(~past.done & ~past.stopped & (past.epochs > 0)))
 
 
 def _surprise(view: View, trained: NDArray[np.intp]) -> Floats:

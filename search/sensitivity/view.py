@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +82,22 @@ def look(
     box = problem.box(reference, past.losses[past.done])
     surrogate = choose(coding, problem, past, reference, surrogates)
     expected = forecast(coding, work, problem, past, reference, surrogate)
+    past = _filled(past, coding, expected)
     return View(coding, work, problem, past, reference, surrogates, surrogate, expected, box)
+
+
+def _filled(past: Past, coding: Coding, expected: Forecast) -> Past:
+    """What is in flight with what is expected of it now, where nothing was when it was asked."""
+    place = expected.problem.place
+    if place is None or expected.quality is None:
+        return past
+    unknown = np.flatnonzero(past.in_flight & np.isnan(past.losses[:, place]))
+    if not len(unknown):
+        return past
+    settings, losses = coding.settings(past.rows[unknown]), past.losses.copy()
+    told = expected.losses(settings, past.epochs[unknown], expected.priced(settings))
+    losses[unknown] = told[:, told.shape[1] // 2]
+    return replace(past, losses=losses)
 
 
 def choose(

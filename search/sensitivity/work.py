@@ -53,7 +53,8 @@ class Work:
             _share(part["macs"] * part["speed"], self._macs),
             _share(part["outputs"] * part["input_bits"], self._outputs),
         )
-        return np.maximum(np.stack(columns, axis=1), 1e-6)
+        found: Floats = np.maximum(np.stack(columns, axis=1), 1e-6)
+        return found
 
 
 class _Table:

@@ -1,0 +1,158 @@
+"""The sampler in studies that know nothing of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from search.sensitivity.plan import Phases
+from search.sensitivity.sampler import SensitivitySampler
+from search.study.ledger import PHASE, PREDICTED
+from tests.search.sensitivity.synthetic import (
+    Network,
+    go_on,
+    hypervolume,
+    measured,
+    problem,
+    run,
+)
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+NETWORK = Network(12)
+SHORT = Phases(hull=5, offline=3, explore=0.2)
+
+
+def sampler(network: Network = NETWORK, seed: int = 0, **changes: Any) -> SensitivitySampler:
+    arguments: dict[str, Any] = {"seed": seed, "phases": SHORT, "prober": network.prober()}
+    given = {**arguments, **changes}
+    return SensitivitySampler(network.space, given.pop("problem", problem()), **given)
+
+
+def settings_of(study: optuna.Study) -> list[dict[str, Any]]:
+    return [trial.params for trial in study.trials]
+
+
+def test_a_few_trials_beat_hundreds_drawn_at_random() -> None:
+    _, mine = run(NETWORK, sampler(), 20)
+    _, drawn = run(NETWORK, optuna.samplers.RandomSampler(seed=0), 300)
+    assert hypervolume(NETWORK, mine) > hypervolume(NETWORK, drawn) + 0.03
+
+
+def test_same_seed_same_trials_and_no_network_twice() -> None:
+    studies = [run(NETWORK, sampler(seed=3), 16)[0] for _ in range(2)]
+    assert settings_of(studies[0]) == settings_of(studies[1])
+    assert len({tuple(params.values()) for params in settings_of(studies[0])}) == 16
+
+
+def test_a_new_sampler_goes_on_where_another_stopped() -> None:
+    through = run(NETWORK, sampler(), 14)[0]
+    begun = run(NETWORK, sampler(), 9)[0]
+    begun.sampler = sampler()
+    go_on(NETWORK, begun, 5)
+    assert settings_of(begun)[:9] == settings_of(through)[:9]
+    assert [t.user_attrs[PHASE] for t in begun.trials] == [
+        t.user_attrs[PHASE] for t in through.trials
+    ]
+    assert settings_of(begun) == settings_of(through)
+
+
+def test_phases_follow_each_other_and_predictions_come_near() -> None:
+    study, values = run(NETWORK, sampler(), 24)
+    phases = [trial.user_attrs[PHASE] for trial in study.trials]
+    assert phases[:5] == ["hull"] * 5
+    assert phases[5:8] == ["offline"] * 3
+    assert set(phases[8:]) == {"refine", "explore"}
+    late = study.trials[8:]
+    sizes = np.array([trial.user_attrs[PREDICTED]["size_bytes"] for trial in late])
+    assert sizes == pytest.approx(values[8:, 1], rel=0.02)
+    errors = np.array([trial.user_attrs[PREDICTED]["error"] for trial in late])
+    assert np.median(np.abs(errors - values[8:, 0])) < 0.1
+
+
+@pytest.mark.parametrize("workers", [4, 12])
+def test_many_workers_are_given_different_settings(workers: int) -> None:
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler())
+    study.set_user_attr("reference", NETWORK.reference())
+    for _ in range(3):
+        trials = [study.ask(NETWORK.space.distributions()) for _ in range(workers)]
+        assert len({tuple(trial.params.values()) for trial in trials}) == workers
+        for trial in trials:
+            study.tell(trial, NETWORK.values(trial.params))
+    assert len({tuple(params.values()) for params in settings_of(study)}) == 3 * workers
+
+
+def test_enqueued_and_failed_trials_are_lived_with() -> None:
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler())
+    first = {knob.name: knob.first for knob in NETWORK.space.knobs}
+    study.enqueue_trial(first)
+    for number in range(10):
+        trial = study.ask(NETWORK.space.distributions())
+        assert (trial.params == first) == (number == 0)
+        if number == 3:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            study.tell(trial, NETWORK.values(trial.params))
+    assert PHASE not in study.trials[0].user_attrs
+    assert len({tuple(params.values()) for params in settings_of(study)}) == 10
+
+
+def test_without_findings_it_searches_all_the_same() -> None:
+    lost = sampler(prober=None)
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=lost)
+    study.set_user_attr("reference", NETWORK.reference())
+    while probes := lost.wants(study):
+        for probe in probes:
+            lost.learn(probe, None)
+    go_on(NETWORK, study, 14)
+    _, drawn = run(NETWORK, optuna.samplers.RandomSampler(seed=0), 14)
+    assert hypervolume(NETWORK, measured(study)) > hypervolume(NETWORK, drawn)
+
+
+def test_bounds_draw_the_search_to_themselves() -> None:
+    bound = {"error_drop": 0.03}
+    bounded = sampler(problem=problem(constraints=bound, reference_point=None))
+    _, values = run(NETWORK, bounded, 30)
+    allowed = values[values[:, 0] <= 0.04]
+    genetic = optuna.samplers.NSGAIISampler(seed=0, population_size=20)
+    _, drawn = run(NETWORK, genetic, 200)
+    best_drawn = drawn[drawn[:, 0] <= 0.04, 1].min(initial=np.inf)
+    assert len(allowed) >= 8
+    assert allowed[:, 1].min() < best_drawn
+
+
+def test_training_is_spent_late_and_pays() -> None:
+    network = Network(8, epochs=(0, 2, 6))
+    study, values = run(network, sampler(network), 30)
+    epochs = np.array([trial.params["recovery/epochs"] for trial in study.trials])
+    phases = [trial.user_attrs[PHASE] for trial in study.trials]
+    assert (epochs[:8] == 0).all()
+    assert [phase == "recovery" for phase in phases] == list(epochs > 0)
+    assert hypervolume(network, values) > hypervolume(network, values[epochs == 0]) + 0.01
+    learning = {
+        t.params["recovery/learning_rate"] for t in study.trials if t.params["recovery/epochs"]
+    }
+    assert len(learning) > 1
+
+
+def test_rankings_are_told_from_the_rows() -> None:
+    from search.sensitivity.told import rankings
+    from search.study.ledger import StudyRows
+    from search.study.reading import trial_row
+    from tests.search.sensitivity.synthetic import OBJECTIVES
+
+    curious = sampler(phases=Phases(hull=6, offline=4, explore=0.5))
+    study, _ = run(NETWORK, curious, 40)
+    trials = tuple(trial_row(trial) for trial in study.trials)
+    rows = StudyRows("study", "task", "target", OBJECTIVES, None, trials)
+    found = {ranking.surrogate: ranking for ranking in rankings(rows, "error")}
+    assert found.keys() == {"gauss_newton", "logit_additive"}
+    scores = found["gauss_newton"]
+    assert scores.drawn + scores.near == 40
+    assert scores.plain is not None
+    assert scores.plain > 0.7
+    assert scores.at_fixed_cost is not None
+    assert 0 < scores.at_fixed_cost <= 1
+    assert rankings(rows, "latency_ms") == []
