@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-def as_zeros(weight: Tensor, layer: nn.Module) -> Tensor | None:
+def as_zeros(weight: Tensor, layer: Any) -> Tensor | None:
     """The weight in the shape of the layer's own; None where what was cut cannot be told.
 
     Outputs that left are as they were: nobody reads them.
     """
-    original: Tensor = layer.weight.detach()  # type: ignore[union-attr, operator, assignment]
+    original: Tensor = layer.weight.detach()
     if weight.shape == original.shape:
         return weight
     if weight.dim() != original.dim():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def path_of(folder: Path, key: str) -> Path:
 
 def write(path: Path, finding: Finding) -> None:
     """Write a finding."""
-    arrays = {
+    arrays: dict[str, Any] = {
         "damage": finding.damage,
         "evaluations": np.float64(finding.evaluations),
         "scores": np.bool_(finding.scores),

@@ -65,7 +65,9 @@ class Answers:
 def answers(model: nn.Module, batches: list[Batch]) -> Answers:
     """What a model in eval mode makes of the batches."""
     device = device_of(model)
-    outputs, rows, scores = [], [], False
+    outputs: list[Tensor] = []
+    rows: list[NDArray[Any]] = []
+    scores = False
     for batch in batches:
         given: Any = model(*moved(batch.args, device))
         outputs.append(wide(given).cpu())
