@@ -89,8 +89,8 @@ class Stack:
     ) -> CompressedModel:
         """The compressed model; `on_step` is called before every training batch.
 
-        Recovery goes on from the checkpoint where an earlier attempt left one. Ended after fewer
-        `epochs` than the policy has, its schedule stays and its checkpoint is left to go on from.
+        Recovery goes on from the checkpoint where an earlier attempt left one. Where it is to end
+        after so many `epochs`, its schedule stays and its checkpoint is left to go on from.
         """
         source = self._source(policy.student)
         name, policy = policy_id(policy), expand(policy, source.structure)
@@ -98,8 +98,7 @@ class Stack:
         policy = effective(policy)
         model = deepcopy(source.model)
         opened = open_attentions(model, _touched(model, policy, source.structure))
-        early = epochs is not None and epochs < policy.recovery.epochs
-        with _own_randomness(model), _ended(checkpoint, early=early):
+        with _own_randomness(model), _ended(checkpoint, kept=epochs is not None):
             around = self._surroundings(source, policy, on_step)
             cut = Cutting(source.structure, policy, around, opened).run(model)
             assembly = Assembly(cut, source.structure, policy, name, around)
@@ -147,7 +146,7 @@ class Stack:
 
 
 @contextmanager
-def _ended(checkpoint: Path | None, *, early: bool) -> Iterator[None]:
+def _ended(checkpoint: Path | None, *, kept: bool) -> Iterator[None]:
     """A recovery that ended, well or by diverging, needs its checkpoint no more."""
     try:
         yield
@@ -155,7 +154,7 @@ def _ended(checkpoint: Path | None, *, early: bool) -> Iterator[None]:
         if checkpoint is not None:
             remove(checkpoint)
         raise
-    if checkpoint is not None and not early:
+    if checkpoint is not None and not kept:
         remove(checkpoint)
 
 

@@ -99,6 +99,8 @@ def assemble(settings: Settings, evaluator: Evaluator, space: Space, how: How) -
     check_constraints(settings.constraints.given(), quality)
     objectives = objectives_of(settings.objectives, quality)
     check_point(settings.reference_point, objectives)
+    stopping = instantiate(settings.stopping, "stopping")
+    stopping.check([objective.name for objective in objectives], quality.name)
     threads = settings.target.get("threads", 1)
     return Search(
         name=settings.study.name,
@@ -122,6 +124,7 @@ def assemble(settings: Settings, evaluator: Evaluator, space: Space, how: How) -
         hours=settings.budget.hours,
         constraints=settings.constraints.given(),
         seed=settings.seed,
+        stopping=stopping,
         reference_point=settings.reference_point,
     )
 

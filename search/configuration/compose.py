@@ -19,7 +19,7 @@ from search.configuration.settings import Settings
 from search.configuration.typed import typed
 
 CONFIG = "config.yaml"
-NODES = ("task", "target", "sampler", "engine")
+NODES = ("task", "target", "sampler", "engine", "stopping")
 
 
 def settings_of(

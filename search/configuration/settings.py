@@ -1,8 +1,8 @@
 """The settings of a search, as plain frozen data: what conf/ composes to, typed.
 
 Knows the keys, their types and their bounds; `compose` fills them from the YAML tree and the
-command line. A node with a `_target_` (task, target, sampler, engine) stays a mapping, whose
-arguments are held against the class's signature by `build`.
+command line. A node with a `_target_` (task, target, sampler, engine, stopping) stays a
+mapping, whose arguments are held against the class's signature by `build`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from compressors.errors import UserError
 from search.space.options import SpaceOptions
 
 TRIALS_AN_EVALUATION = 10  # at most
+NOBODY = {"_target_": "search.stopping.rungs.Rungs"}  # is stopped early
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]*")
 
 
@@ -117,6 +118,7 @@ class Settings:
     constraints: Constraints = field(default_factory=Constraints)
     reference_point: tuple[float, ...] | None = None  # quality absolute, costs as shares
     tracking: Tracking = field(default_factory=Tracking)
+    stopping: Mapping[str, Any] = field(default_factory=lambda: dict(NOBODY))
     modules: tuple[str, ...] = ()  # folders that the user's own classes are looked for in
     words: tuple[str, ...] = ()  # what followed `paredown search`, to give the same study again
 

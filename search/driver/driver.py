@@ -17,12 +17,14 @@ from types import FrameType
 
 from compressors.errors import UserError
 from evaluation.measurement import Metric
-from search.driver.feed import Feed, Plan
+from search.driver.feed import Feed
+from search.driver.judging import Plan
 from search.driver.trial_job import WorkerSpec
 from search.engines.base import Engine, Simulates
 from search.samplers import Sampler, Setting
 from search.space.baselines import baselines
 from search.space.space import Space
+from search.stopping.rungs import NOBODY, Rungs
 from search.study.identity import identity
 from search.study.ledger import Listener, Objective, StudyRows
 from search.study.lock import sole_driver
@@ -49,6 +51,7 @@ class Search:
     seed: int = 0
     evaluations: float | None = None  # of trials and probes, those of earlier runs included
     reference_point: tuple[float, ...] | None = None  # see ledger.POINT
+    stopping: Rungs = NOBODY
 
     @property
     def total(self) -> int:
@@ -79,6 +82,8 @@ def run_search(search: Search, listeners: Sequence[Listener] = ()) -> StudyRows:
             search.hours,
             search.folder,
             search.evaluations,
+            search.stopping,
+            search.seed,
         )
         feed = Feed(study, plan, listeners)
         if feed.remaining():

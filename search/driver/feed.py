@@ -9,41 +9,27 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from compressors.errors import UserError
 from compressors.policies import policy_yaml
 from compressors.policies.policy import Policy
-from evaluation.measurement import Measurement, Metric
-from search.atomic import write_text
+from evaluation.measurement import Measurement
+from search.driver.climbing import Climbing, Judged
 from search.driver.interrupts import uninterrupted
+from search.driver.judging import Judge, Plan, Twins, measured
 from search.driver.probes import Probes
 from search.driver.trial_job import REFERENCE_JOB, Job, JobOutcome
+from search.driver.worker import TRIALS
 from search.space.baselines import UNCOMPRESSED, can_leave_alone
-from search.space.space import Space
+from search.stopping.scheduler import Decision
 from search.study import ledger
-from search.study.ledger import Listener, Objective, TrialRow
-from search.study.objectives import margins
+from search.study.ledger import Listener, TrialRow
 from search.study.study import Study
 
-
 ROUNDING = 1e-6  # of sums of evaluations
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a study's trials are asked from and judged by."""
-
-    space: Space
-    objectives: tuple[Objective, ...]
-    quality: Metric
-    constraints: Mapping[str, float]
-    trials: int
-    hours: float | None
-    folder: Path
-    evaluations: float | None = None  # of trials and probes together, those of earlier runs too
 
 
 @dataclass(frozen=True)
@@ -62,37 +48,65 @@ class Feed:
         self._listeners = listeners
         self._distributions = plan.space.distributions()
         self._out: dict[int, _InFlight] = {}
+        self._judge = Judge(study, plan)
+        broken = self._judge.broken
+        judged = Judged(plan.stopping, plan.objectives, plan.quality, broken, plan.seed)
+        self._climbing = Climbing(study, judged)
         self._probes = Probes(study, plan.folder, listeners)
         self._finished = study.finished()
-        self._twins: dict[str, TrialRow] = {}
+        self._twins = Twins(stopped=plan.stopping.stops)
         self._deadline = math.inf if plan.hours is None else time.monotonic() + plan.hours * 3600
         rows = study.rows()
         self._spent = sum(row.evaluations for row in rows.trials)
-        for row in rows.complete():
-            self._remember(row)
+        for row in rows.trials:
+            self._twins.add(row)
 
     def remaining(self) -> int:
         """How many jobs are to be finished at most, those in flight included."""
+        if self._late():
+            return self._in_flight()  # who waits for others goes on in the next run
         if self._ended():
-            return self._in_flight()
+            return self._in_flight() + self._climbing.idle
         return max(self._in_flight(), self._plan.trials - self._finished)
 
-    def _ended(self) -> bool:
-        """Whether no job may be started: time is up, or another whole evaluation is too many."""
-        if time.monotonic() >= self._deadline:
+    def _late(self) -> bool:
+        return time.monotonic() >= self._deadline
+
+    def _ended(self, more: float = 1.0) -> bool:
+        """Whether no trial may be started: time is up, or another evaluation is too many."""
+        if self._late():
             return True
         most = self._plan.evaluations
         if most is None:
             return False
-        return self._spent + self._probes.evaluations + len(self._out) + 1 > most + ROUNDING
+        taken = self._spent + self._probes.evaluations + self._climbing.evaluations()
+        return taken + more > most + ROUNDING
 
     def _in_flight(self) -> int:
-        return len(self._out) + self._probes.in_flight
+        return len(self._out) - self._climbing.idle + self._probes.in_flight
 
     def next_job(self) -> Job | None:
-        """The next trial that needs evaluating, or probe to answer before it, if there is one."""
+        """The next job of a trial, or probe to answer before it, if there is one."""
+        while True:
+            job = self._next_job()
+            if job is not None or not self._settle():
+                return job
+
+    def _settle(self) -> bool:
+        """Stop whoever waits once nothing else can happen; whether anybody was."""
+        asks = self._finished + len(self._out) < self._plan.trials and not self._ended()
+        if self._late() or self._in_flight() or not self._climbing.idle or asks:
+            return False
+        if self._climbing.ready and not self._ended(0.0):
+            return False
+        self._stop(self._climbing.drain())
+        return True
+
+    def _next_job(self) -> Job | None:
         if self._study.reference is None and self._out:
             return None  # everything waits for the uncompressed model
+        if self._climbing.ready and not self._ended(0.0):
+            return self._climbing.next()
         while self._finished + len(self._out) < self._plan.trials:
             if self._ended():
                 return None
@@ -105,10 +119,18 @@ class Feed:
                 trial = self._study.ask(self._distributions)
             policy = self._plan.space.policy(trial.params)
             job = self._send(trial.number, policy, trial.user_attrs.get(ledger.BASELINE))
-            twin = self._twins.get(self._out[job.number].policy_id)
-            if twin is None:
+            twin = self._twins.of(self._out[job.number].policy_id)
+            if twin is not None:
+                self._take_from(twin, job.number)
+                continue
+            told = trial.user_attrs.get(ledger.RUNGS, ())
+            if not told:
                 return job
-            self._take_from(twin, job.number)
+            self._stop(self._climbing.resume(job.number, told))
+            if not self._climbing.resumed(job.number):
+                return job
+            if self._climbing.ready:
+                return self._climbing.next()
         return None
 
     def finish(self, outcome: JobOutcome) -> None:
@@ -120,20 +142,33 @@ class Feed:
             )
         if outcome.number < REFERENCE_JOB:
             self._probes.finish(outcome)
-            return
+        else:
+            self._finish_trial(outcome)
+        while self._settle():
+            pass
+
+    def _finish_trial(self, outcome: JobOutcome) -> None:
         sent = self._out[outcome.number]
-        measurement = _measurement(outcome)
+        measurement = measured(outcome)
         if self._study.reference is None and _is_reference(outcome.number, sent):
-            self._set_reference(measurement, outcome)
+            self._judge.set_reference(measurement, outcome)
         if outcome.number == REFERENCE_JOB:
+            self._climbing.end(outcome.number, None, complete=False)
             del self._out[outcome.number]
             return
+        if self._judge.values(measurement)[0] is not None:
+            with uninterrupted():
+                stopped = self._climbing.report(outcome)
+            if stopped is not None:
+                self._stop(stopped)
+                return
+        told = self._climbing.told(outcome.number)
         attributes = {
             ledger.MEASUREMENT: outcome.measurement,
             ledger.RECORD: outcome.record,
             ledger.ARTIFACT: outcome.artifact,
-            ledger.SECONDS: outcome.seconds,
-            ledger.EVALUATIONS: outcome.evaluations,
+            ledger.SECONDS: outcome.seconds + sum(t["seconds"] for t in told),
+            ledger.EVALUATIONS: outcome.evaluations + sum(t["evaluations"] for t in told),
             ledger.REASON: outcome.reason,
             ledger.TRACEBACK: outcome.traceback,
         }
@@ -142,7 +177,24 @@ class Feed:
     def _send(self, number: int, policy: Policy, baseline: str | None) -> Job:
         text = policy_yaml.dump(policy)
         self._out[number] = _InFlight(text, policy_yaml.policy_id(policy), baseline)
-        return Job(number, text)
+        whole = baseline is not None or number == REFERENCE_JOB
+        return self._climbing.begin(number, text, policy.recovery.epochs, whole=whole)
+
+    def _stop(self, decisions: Sequence[Decision]) -> None:
+        """Tell the trials that are not evaluated further, with what they measured last."""
+        for number, reason in ((decision.trial, decision.reason) for decision in decisions):
+            told = self._climbing.told(number)
+            attributes = {
+                ledger.MEASUREMENT: told[-1]["measurement"],
+                ledger.SECONDS: sum(t["seconds"] for t in told),
+                ledger.EVALUATIONS: sum(t["evaluations"] for t in told),
+                ledger.REASON: f"{reason}, {self._climbing.rung_in_words(number)}.",
+            }
+            measurement = Measurement.from_json([dict(row) for row in told[-1]["measurement"]])
+            self._tell(number, measurement, attributes, stopped=True)
+            for file in (self._plan.folder / TRIALS).glob(f"{number}.*"):
+                with suppress(OSError):
+                    file.unlink()
 
     def _take_from(self, twin: TrialRow, number: int) -> None:
         measurement = twin.measurement
@@ -151,17 +203,23 @@ class Feed:
             ledger.RECORD: twin.record,
             ledger.ARTIFACT: twin.artifact,
             ledger.SAME_AS: twin.number,
+            ledger.REASON: twin.reason,
         }
-        self._tell(number, measurement, attributes)
+        self._tell(number, measurement, attributes, stopped=twin.state == "stopped_early")
 
     def _tell(
-        self, number: int, measurement: Measurement | None, attributes: Mapping[str, Any]
+        self,
+        number: int,
+        measurement: Measurement | None,
+        attributes: Mapping[str, Any],
+        *,
+        stopped: bool = False,
     ) -> None:
         sent = self._out[number]
-        values, reason = self._values(measurement)
+        values, reason = self._judge.values(measurement)
         constraints = {}
         if values is not None and measurement is not None:
-            constraints = self._margins(measurement)
+            constraints = self._judge.margins(measurement)
         told = {
             **attributes,
             ledger.POLICY: sent.policy,
@@ -169,50 +227,16 @@ class Feed:
             ledger.REASON: attributes.get(ledger.REASON) or reason,
         }
         with uninterrupted():
-            row = self._study.tell(number, values, told, constraints)
+            kept = None if stopped else values
+            row = self._study.tell(number, kept, told, constraints, stopped=stopped)
+            self._climbing.end(number, measurement, complete=kept is not None)
             del self._out[number]
             self._finished += 1
             self._spent += row.evaluations
-            self._remember(row)
+            self._twins.add(row)
         for listener in self._listeners:
             listener.trial_finished(row)
-
-    def _values(self, measurement: Measurement | None) -> tuple[list[float] | None, str | None]:
-        if measurement is None:
-            return None, None
-        values = [measurement[objective.name].value for objective in self._plan.objectives]
-        for objective, value in zip(self._plan.objectives, values, strict=True):
-            if not math.isfinite(value):
-                return None, f"The measured {objective.name} is {value}, which is no number."
-        return values, None
-
-    def _margins(self, measurement: Measurement) -> dict[str, float]:
-        reference = self._study.reference
-        if reference is None:
-            return {}
-        return margins(measurement, reference, self._plan.constraints, self._plan.quality)
-
-    def _remember(self, row: TrialRow) -> None:
-        if row.state == "complete" and row.policy_id is not None:
-            self._twins.setdefault(row.policy_id, row)
-
-    def _set_reference(self, measurement: Measurement | None, outcome: JobOutcome) -> None:
-        if measurement is not None and self._values(measurement)[0] is not None:
-            self._study.set_reference(measurement)
-            return
-        details = self._plan.folder / "reference_error.txt"
-        write_text(details, outcome.traceback or outcome.reason or "no details")
-        raise UserError(
-            "The uncompressed model itself could not be evaluated, so no trial would be either: "
-            f"{outcome.reason or self._values(measurement)[1]} Details are in {details}."
-        )
 
 
 def _is_reference(number: int, sent: _InFlight) -> bool:
     return number == REFERENCE_JOB or sent.baseline == UNCOMPRESSED
-
-
-def _measurement(outcome: JobOutcome) -> Measurement | None:
-    if outcome.measurement is None:
-        return None
-    return Measurement.from_json([dict(row) for row in outcome.measurement])

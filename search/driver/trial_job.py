@@ -19,6 +19,10 @@ class Job:
     number: int
     policy: str
     probe: Mapping[str, Any] | None = None  # Probe.to_json()
+    rung: int = 0  # several jobs of one trial follow each other, each at a higher fidelity
+    share: float = 1.0  # see Fidelity
+    epochs: int | None = None
+    costs: Sequence[Mapping[str, Any]] | None = None  # Measurement.to_json() of an earlier rung
 
 
 @dataclass(frozen=True)

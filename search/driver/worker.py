@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 from compressors.errors import UserError
 from compressors.policies import policy_yaml
+from evaluation.fidelity import Fidelity
+from evaluation.measurement import Measurement
 from search.driver.trial_job import REFERENCE_JOB, Broken, Job, JobOutcome, WorkerSpec
 
 if TYPE_CHECKING:
@@ -83,8 +85,13 @@ def _evaluated(evaluator: Evaluator, job: Job, folder: Path) -> JobOutcome:
     name = "reference" if job.number == REFERENCE_JOB else str(job.number)
     path = folder / TRIALS / f"{name}{evaluator.target.suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
+    known = [dict(row) for row in job.costs or ()]
     found = evaluator.evaluate(
-        policy_yaml.load(job.policy), path, checkpoint=path.with_suffix(".recovery")
+        policy_yaml.load(job.policy),
+        path,
+        checkpoint=path.with_suffix(".recovery"),
+        fidelity=Fidelity(job.share, job.epochs),
+        costs=Measurement.from_json(known) if known else None,
     )
     return JobOutcome(
         number=job.number,

@@ -42,13 +42,17 @@ class Rungs:
         """What a policy with so many epochs of recovery climbs."""
         return self.steps.ladder(epochs)
 
-    def scheduler(self, objectives: Sequence[str], quality: str, seed: int) -> Scheduler:
-        """Who decides in a study of these objectives."""
-        if quality not in objectives:
+    def check(self, objectives: Sequence[str], quality: str) -> None:
+        """Refuse rungs where no objective tells them apart."""
+        if self.stops and quality not in objectives:
             raise UserError(
                 f"stopping compares qualities on its way, but the objectives are"
                 f" {choices(objectives)}; valid: stopping=none, or quality among the objectives."
             )
+
+    def scheduler(self, objectives: Sequence[str], quality: str, seed: int) -> Scheduler:
+        """Who decides in a study of these objectives."""
+        self.check(objectives, quality)
         rules = Rules(self.keep, self.explore, self.grace, self.confidence, seed)
         return Scheduler(len(objectives), list(objectives).index(quality), rules)
 

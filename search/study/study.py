@@ -82,8 +82,10 @@ class Study:
         values: Sequence[float] | None,
         attributes: Mapping[str, Any],
         constraints: Mapping[str, float],
+        *,
+        stopped: bool = False,
     ) -> TrialRow:
-        """Finish a trial asked before; without values it has failed."""
+        """Finish a trial asked before; without values it has failed, or was stopped."""
         trial = self._asked[number]
         with storage_errors(self._url):
             with batch(self._study._storage):
@@ -92,10 +94,19 @@ class Study:
                         trial.set_user_attr(key, value)
                 for key, value in constraints.items():
                     trial.set_constraint(key, value)
-                state = TrialState.FAIL if values is None else TrialState.COMPLETE
+                state = TrialState.PRUNED if stopped else TrialState.FAIL
+                if values is not None:
+                    state = TrialState.COMPLETE
                 self._study.tell(trial, values, state)
             del self._asked[number]
             return trial_row(self._study._storage.get_trial(trial._trial_id))
+
+    def keep(self, number: int, attributes: Mapping[str, Any]) -> None:
+        """Keep what is known of a trial in flight."""
+        trial = self._asked[number]
+        with storage_errors(self._url), batch(self._study._storage):
+            for key, value in attributes.items():
+                trial.set_user_attr(key, value)
 
     def curious(self) -> Curious | None:
         """The sampler, where it wants to know things before it asks."""

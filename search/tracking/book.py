@@ -165,10 +165,12 @@ class Book:
 
 
 def _metrics(row: TrialRow) -> Iterator[tuple[str, float]]:
+    """What was measured; of a trial that was stopped on its way under names of their own."""
+    stage = "_at_stop" if row.state == "stopped_early" else ""
     for value in row.measurement.values if row.measurement else ():
-        yield value.metric.name, value.value
+        yield f"{value.metric.name}{stage}", value.value
         if value.spread is not None:
-            yield f"{value.metric.name}_spread", value.spread
+            yield f"{value.metric.name}{stage}_spread", value.spread
     yield "seconds", row.seconds
     yield "evaluations", row.evaluations
 

@@ -11,7 +11,7 @@ from search.configuration import compose as composing
 from search.configuration.compose import check_nodes, compose
 from search.configuration.hydra_tree import CONF
 
-GROUPS = ("task", "target", "space", "sampler", "engine", "tracking", "experiment")
+GROUPS = ("task", "target", "space", "sampler", "stopping", "engine", "tracking", "experiment")
 CHOICES = [
     f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))
 ]
