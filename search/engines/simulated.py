@@ -87,7 +87,7 @@ class SimulatedEngine:
             return JobOutcome(job.number, reason=str(unknown))
 
     def _evaluated(self, table: Table, job: Job) -> JobOutcome:
-        asked = (job.policy, Fidelity())
+        asked = (job.policy, Fidelity(job.share, job.epochs))
         if asked not in self._known:
             self._known[asked] = table.result(policy_yaml.load(job.policy), asked[1])
         found = self._known[asked]

@@ -88,6 +88,37 @@ def test_the_clock_of_one_worker_is_the_sum_and_of_many_no_more_than_a_fair_shar
     assert crew.elapsed <= total / 7 + longest
 
 
+class Twice:
+    """The same trial's job twice, as two rungs would give it out."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._text = policy_yaml.dump(policy)
+        self._given = 0
+        self.seconds: list[float] = []
+
+    def next_job(self) -> Job | None:
+        if self._given > len(self.seconds) or self._given == 2:
+            return None
+        self._given += 1
+        return Job(0, self._text)
+
+    def finish(self, outcome: JobOutcome) -> None:
+        self.seconds.append(outcome.seconds)
+
+    def remaining(self) -> int:
+        return 2 - len(self.seconds)
+
+
+def test_a_trial_that_goes_on_is_charged_for_new_training_alone() -> None:
+    policy = replace(bits(3), recovery=Recovery(epochs=6))
+    engine, source = SimulatedEngine(), Twice(policy)
+    engine.simulate(STRUCTURE, ERROR)
+    engine.run(WorkerSpec({}, {}, folder="."), source)
+    expected = FORMULA.result(policy, WHOLE)
+    assert expected.training > 0
+    assert source.seconds == [expected.seconds + expected.training, expected.seconds]
+
+
 def test_ten_thousand_jobs_on_a_thousand_workers_take_seconds() -> None:
     engine = SimulatedEngine(workers=1000)
     started = time.process_time()
