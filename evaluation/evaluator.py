@@ -38,7 +38,7 @@ from evaluation.target import Artifact, Prepares, Target, why_untimed
 from evaluation.target_check import check_target
 from evaluation.task import Task
 
-SAMPLES = 8  # policies on which a model is measured beside itself
+SAMPLES = 12  # policies on which a model is measured beside itself
 
 
 @dataclass(frozen=True)

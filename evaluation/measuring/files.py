@@ -105,8 +105,10 @@ class Files:
         """One timing a candidate, in their order, interleaved with the reference."""
         with quiet.alone():
             timings = self._timed(reference, candidates, Effort())[1:]
+        paths = dict.fromkeys(candidates)  # each once: a process a file is started to weigh it
+        drawn = {path: (self._peak(path), self._energy(path)) for path in paths}
         return [
-            replace(timing, peak_memory_bytes=self._peak(path), energy_mj=self._energy(path))
+            replace(timing, peak_memory_bytes=drawn[path][0], energy_mj=drawn[path][1])
             for timing, path in zip(timings, candidates, strict=True)
         ]
 
