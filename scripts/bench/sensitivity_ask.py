@@ -1,8 +1,8 @@
 """How long the sensitivity sampler takes to ask: `python scripts/bench/sensitivity_ask.py`.
 
-A study in memory of a network that does not exist, with as many trials as asked for, measured by
-the formula in tests/search/sensitivity/synthetic.py. Prints processor and wall-clock milliseconds
-of an ask, the median of several.
+A study in memory of a network that does not exist, with as many trials as asked for: scores,
+changes of outputs and measurements are drawn. Prints processor and wall-clock milliseconds of an
+ask, the median of several, the suggestion of every parameter included.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import optuna
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from evaluation.probing.probe import Finding, Probe
 from search.sensitivity.coding import Coding
 from search.sensitivity.sampler import SensitivitySampler
 from search.study.ledger import PHASE
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--asks", type=int, default=7)
     arguments = parser.parse_args()
     network = Network(arguments.layers)
-    sampler = SensitivitySampler(network.space, problem(), prober=network.prober())
+    sampler = SensitivitySampler(network.space, problem(), prober=answer)
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
     study.set_user_attr("reference", network.reference())
     fill(study, network, arguments.trials)
@@ -43,11 +44,22 @@ def main() -> None:
         if number:  # the first reads every trial and has the probes answered
             processor.append(1000 * (time.process_time() - before[0]))
             wall.append(1000 * (time.perf_counter() - before[1]))
-        study.tell(trial, network.values(trial.params))
+        study.tell(trial, [0.5, 0.2 * network.float_bytes])
     print(
         f"{arguments.trials} trials, {arguments.layers} layers: an ask takes "
         f"{statistics.median(processor):.0f} ms of processor, {statistics.median(wall):.0f} ms"
     )
+
+
+def answer(probe: Probe) -> Finding:
+    """Scores, or changes of ten outputs for 32 samples."""
+    random = np.random.default_rng(len(probe.policies))
+    damage = random.random(len(probe.policies)) / 100
+    if probe.kind == "scores":
+        return Finding(damage, 1.0)
+    outputs = random.normal(size=(32, 10))
+    changes = random.normal(size=(len(probe.policies), 32, 10)) / 100
+    return Finding(damage, 1.0, changes, outputs, scores=True)
 
 
 def fill(study: optuna.Study, network: Network, trials: int) -> None:
@@ -59,13 +71,14 @@ def fill(study: optuna.Study, network: Network, trials: int) -> None:
     for number in range(trials):
         middle = random.integers(0, 6)
         row = np.clip(middle + random.integers(-1, 2, len(coding)), 0, coding.sizes - 1)
-        params = coding.params(row)
+        share = (6 - row.mean()) / 24
+        error = 0.9 * np.exp(-30 * share) + 0.02 * random.random()
         phase = "hull" if number < 10 else "offline" if number < 20 else "refine"
         made.append(
             optuna.trial.create_trial(
-                params=params,
+                params=coding.params(row),
                 distributions=distributions,
-                values=network.values(params),
+                values=[float(error), float(share * network.float_bytes)],
                 user_attrs={PHASE: phase},
             )
         )

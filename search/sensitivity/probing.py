@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 SCORE_SAMPLES = 256
 CHANGE_SAMPLES = 32
 TOGETHER = 24  # policies of one probe, so that several workers share the work
-MOST_NUMBERS = 2048  # of a row of changes that are kept: more cost time and tell no more
+MOST_NUMBERS = 600_000  # of all changes that are kept, as every ask goes through them
 REACH = 1  # choices beside the middle's own, on either side, that are probed around it
 EMPTY = policy_yaml.dump(Policy())
 
@@ -143,7 +143,7 @@ class Findings:
         found = [a for a in answers if a is not None and a.changes is not None]
         start = np.asarray(found[0].outputs, dtype=np.float32)
         moved = np.concatenate([np.asarray(a.changes, dtype=np.float32) for a in found])
-        rows = max(1, MOST_NUMBERS // start.shape[1])
+        rows = max(1, MOST_NUMBERS // self._coding.width // start.shape[1])
         start, moved = start[:rows], moved[:, :rows]
         changes = np.zeros((self._coding.width, start.size), dtype=np.float32)
         known = [column for column, _ in self._near(middle)]
