@@ -63,6 +63,7 @@ class Correction:
     factors: Mapping[str, float]
     own: Mapping[str, float]  # milliseconds that an operator takes beyond its family's
     departure: float  # the mean of the relative departures of the models that it was fitted on
+    first_ms: float | None = None  # what the first of these models took
 
     def latency_ms(self, model: Priced) -> float:
         """The latency of a model of such operators."""
@@ -102,6 +103,7 @@ def fit(models: Sequence[Priced], measured: Sequence[float], floor_ms: float = 0
         dict(zip(FAMILIES, factors, strict=True)),
         dict(zip(prices, own, strict=True)),
         departure,
+        float(told[0]),
     )
 
 
@@ -129,7 +131,8 @@ def read(path: Path) -> Correction | None:
         factors = {name: float(found["factors"][name]) for name in FAMILIES}
         own = {str(key): float(value) for key, value in found["own"].items()}
         numbers = (float(found[name]) for name in ("start_ms", "megabyte_ms"))
-        return Correction(*numbers, factors, own, float(found["departure"]))
+        departure, first = float(found["departure"]), float(found["first_ms"])
+        return Correction(*numbers, factors, own, departure, first)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

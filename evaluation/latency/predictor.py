@@ -83,9 +83,8 @@ class Predictor:
 
     def _against(self, artifact: Artifact, reference: Artifact, anchor: Latency) -> Latency:
         fitted = self._known(reference) or PLAIN
-        raw, base = (
-            max(fitted.latency_ms(self._model(file)), LEAST_MS) for file in (artifact, reference)
-        )
+        raw = max(fitted.latency_ms(self._model(artifact)), LEAST_MS)
+        base = fitted.first_ms or max(fitted.latency_ms(self._model(reference)), LEAST_MS)
         predicted = raw * anchor.median_ms / base
         relative = sqrt((anchor.spread_ms / anchor.median_ms) ** 2 + fitted.departure**2)
         return Latency(predicted, predicted * relative)

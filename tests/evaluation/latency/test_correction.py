@@ -83,8 +83,8 @@ def test_what_models_tell_a_hundredfold_is_believed(made: Made) -> None:
 def test_an_operator_dearer_than_its_price_is_told_by_the_models_that_hold_it() -> None:
     common = [Part(f"c{n}", "float", 0.1) for n in range(8)]
     odd = Part("odd", "float", 0.2)
-    with_it = [Priced((*common[n:], odd), 1.0) for n in range(4)]
-    without = [Priced(tuple(common[n:]), 1.0) for n in range(4)]
+    with_it = [Priced((*common[n:], odd), 1.0) for n in range(4)] * 10
+    without = [Priced(tuple(common[n:]), 1.0) for n in range(4)] * 10
     told = [one.total + (0.05 if odd in one.parts else 0.0) for one in with_it + without]
     found = correction.fit(with_it + without, told)
     assert found.own["odd"] > 5 * max(abs(found.own[part.key]) for part in common)
@@ -106,7 +106,7 @@ def test_a_family_that_no_model_holds_goes_with_the_others() -> None:
 def test_what_is_written_is_read_and_damage_is_no_correction(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     assert correction.read(path) is None
-    made = Correction(0.01, 0.1, dict.fromkeys(FAMILIES, 1.1), {"a": 0.1}, 0.02)
+    made = Correction(0.01, 0.1, dict.fromkeys(FAMILIES, 1.1), {"a": 0.1}, 0.02, 0.4)
     correction.write(path, made)
     assert correction.read(path) == made
     path.write_text(path.read_text()[:-20])
