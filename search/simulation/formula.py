@@ -56,8 +56,9 @@ class Formula:
         names = [layer.name for layer in self.structure.layers]
         drawn = {name: math.exp(normal(self.seed, name)) for name in names}
         mean = sum(drawn.values()) / max(1, len(drawn))
-        others = (*self.structure.blocks, *self.structure.attentions)
-        drawn |= {f"{o.name}/": math.exp(normal(self.seed, o.name, "unit")) for o in others}
+        units = [block.name for block in self.structure.blocks]
+        units += [attention.name for attention in self.structure.attentions]
+        drawn |= {f"{name}/": math.exp(normal(self.seed, name, "unit")) for name in units}
         return {name: value / mean for name, value in drawn.items()}
 
     def result(self, policy: Policy, fidelity: Fidelity) -> Result:
