@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 
+from search.sensitivity import brain
+from search.sensitivity.genetic import evolve
 from search.sensitivity.plan import Phases
 from search.sensitivity.sampler import SensitivitySampler
 from search.study.ledger import PHASE, PREDICTED
@@ -21,8 +24,14 @@ from tests.search.sensitivity.synthetic import (
 )
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-NETWORK = Network(12)
+NETWORK = Network(10)
 SHORT = Phases(hull=5, offline=3, explore=0.2)
+
+
+@pytest.fixture(autouse=True)
+def _few_generations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The genetic search has a test of its own."""
+    monkeypatch.setattr(brain, "evolve", partial(evolve, generations=12))
 
 
 def sampler(network: Network = NETWORK, seed: int = 0, **changes: Any) -> SensitivitySampler:

@@ -51,7 +51,7 @@ def test_the_genetic_front_is_nearly_that_of_everything() -> None:
         return np.column_stack([np.log(table()(settings)), bytes_of(settings)])
 
     start = hull(CODING, table(), bytes_of)
-    found = [evolve(CODING, losses, start, np.random.default_rng(0), 30) for _ in range(2)]
+    found = [evolve(CODING, losses, start, np.random.default_rng(0), 20) for _ in range(2)]
     assert (found[0] == found[1]).all()
     best = losses(CODING.settings(ALL[non_dominated(losses(CODING.settings(ALL)))]))
     mine = losses(CODING.settings(found[0]))
