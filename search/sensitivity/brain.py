@@ -24,7 +24,7 @@ from search.sensitivity.training import knobs_of_training, seconds
 from search.sensitivity.view import View
 
 Floats = NDArray[np.float64]
-CANDIDATES = 300
+CANDIDATES = 150  # of each round
 ROUNDS = 2
 PARENTS = 60
 TRIES = 8  # draws, to find a setting that is new

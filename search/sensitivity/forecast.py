@@ -24,7 +24,7 @@ from search.sensitivity.work import Work
 
 Floats = NDArray[np.float64]
 FLOOR = 0.02  # damage below which differences hardly count, in the quality's unit
-MOST = 160  # trials that the regression takes at most
+MOST = 128  # trials that the regression takes at most
 FEW = 3  # trials without which quality is not predicted
 QUANTILES = np.array([-1.2816, -0.5244, 0.0, 0.5244, 1.2816])  # the deciles 1, 3, 5, 7, 9
 RECOVERED = 0.8  # what a first epoch is worth: the drop of the logarithm of damage, before any

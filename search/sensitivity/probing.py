@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 SCORE_SAMPLES = 256
 CHANGE_SAMPLES = 32
 TOGETHER = 24  # policies of one probe, so that several workers share the work
-MOST_NUMBERS = 600_000  # of all changes that are kept, as every ask goes through them
+MOST_NUMBERS = 300_000  # of all changes that are kept, as every ask goes through them
 REACH = 1  # choices beside the middle's own, on either side, that are probed around it
 EMPTY = policy_yaml.dump(Policy())
 

@@ -19,7 +19,7 @@ from search.sensitivity.work import Work
 
 Floats = NDArray[np.float64]
 ENOUGH = 6  # measured settings, from which surrogates are told apart
-LATEST = 256  # of them that are ranked
+LATEST = 96  # of them that are ranked
 
 
 @dataclass(frozen=True)
