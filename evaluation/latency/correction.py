@@ -130,9 +130,9 @@ def read(path: Path) -> Correction | None:
         found = json.loads(path.read_text())
         factors = {name: float(found["factors"][name]) for name in FAMILIES}
         own = {str(key): float(value) for key, value in found["own"].items()}
-        numbers = (float(found[name]) for name in ("start_ms", "megabyte_ms"))
+        start, megabyte = float(found["start_ms"]), float(found["megabyte_ms"])
         departure, first = float(found["departure"]), float(found["first_ms"])
-        return Correction(*numbers, factors, own, departure, first)
+        return Correction(start, megabyte, factors, own, departure, first)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -30,7 +30,7 @@ def beats(a: Floats, b: Floats, broken_a: Floats, broken_b: Floats) -> Bools:
     """The same under constraints: who breaks them less comes first, whatever the values."""
     less = broken_a[:, None] < broken_b[None, :]
     same = broken_a[:, None] == broken_b[None, :]
-    return less | (same & dominates(a, b))
+    return np.asarray(less | (same & dominates(a, b)))
 
 
 def layers(beaten_by: Bools, losses: Ints) -> Iterator[Ints]:

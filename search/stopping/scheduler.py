@@ -176,7 +176,7 @@ class Scheduler:
     def _expected(self, level: _Level, looks: Floats) -> Floats:
         points = looks[:, :-1].copy()
         points[:, self.quality] -= level.gains.typical(looks)
-        return points
+        return np.asarray(points)
 
     def _renew(self, level: _Level) -> None:
         """Expect anew of everybody at a rung once much more is known of it."""

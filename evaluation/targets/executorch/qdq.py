@@ -94,7 +94,8 @@ class _Writer:
         ]
         halves = isinstance(layer, DynamicLayer) and layer.bits == 4
         range_ = HALVES_RANGE if halves else WEIGHT_RANGE
-        operator, beside = decomposed.dequantize_per_channel.default, (0, *range_)
+        operator: Any = decomposed.dequantize_per_channel.default
+        beside: tuple[Any, ...] = (0, *range_)
         if isinstance(layer, DynamicLayer) and layer.group:
             operator = decomposed.dequantize_per_channel_group.default
             beside = (*range_, layer.group, torch.float32)

@@ -7,6 +7,7 @@ and the largest of the tensor as a whole, widened to hold 0, or for every row fr
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto, helper
@@ -82,10 +83,12 @@ class _Steps:
         """The output of one more node."""
         return self._put(helper.make_node(kind, inputs, [self.graph.fresh()]))
 
-    def reduce(self, kind: str, x: str, *, keepdims: int = 0, **along: list[int]) -> str:
+    def reduce(self, kind: str, x: str, *, keepdims: int = 0, **along: Any) -> str:
         """One number for the whole tensor, or for all along some axes."""
         name = self.graph.fresh()
-        return self._put(helper.make_node(kind, [x], [name], keepdims=keepdims, **along))
+        return self._put(
+            helper.make_node(kind, [x], [name], keepdims=keepdims, **dict[str, Any](along))
+        )
 
     def _put(self, node: NodeProto) -> str:
         self.graph.nodes.insert(self.place, node)
