@@ -25,6 +25,7 @@ from search.views.plot_data import Panel, panels
 from search.views.prediction import prediction
 from search.views.report_data import cards, duels, failures, summary, verdict
 from search.views.strips import strips
+from search.views.surrogates import surrogates
 from search.views.timing_words import searched_how, sentences
 
 NAME = "report.html"
@@ -90,6 +91,7 @@ def _texts(
         "objectives": [title(objective.name) for objective in rows.objectives],
         "steps": bool(history(rows)),
         "box": _box(rows, front),
+        "surrogates": surrogates(rows),
         "failures": failures(rows),
     }
 
