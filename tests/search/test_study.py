@@ -10,10 +10,10 @@ from typing import Any
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
+from optuna.samplers import RandomSampler
 
 from compressors.errors import UserError
 from evaluation.measurement import ERROR, LATENCY, SIZE, Measurement, Metric, Value
-from search.samplers import Random
 from search.study.identity import differences, require_same
 from search.study.lock import sole_driver
 from search.study.objectives import check_constraints, margins, objectives_of
@@ -62,7 +62,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def opened(url: str, name: str = "study") -> Study:
     study = Study.open(url, name, IDENTITY)
-    study.use(Random().build(0))
+    study.use(RandomSampler(seed=0))
     return study
 
 
