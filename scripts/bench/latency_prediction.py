@@ -107,6 +107,9 @@ def _files(target: Any, name: str, policies: int, folder: Path) -> list[Artifact
 def draw(found: list[Points], path: Path) -> None:
     """Measured against predicted, a panel a target, a colour a network."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullLocator
+
+    from search.views.ticks import ticks
 
     targets = list(dict.fromkeys(p.target for p in found))
     figure, axes = plt.subplots(1, len(targets), figsize=(5.2 * len(targets), 4.8), squeeze=False)
@@ -119,7 +122,11 @@ def draw(found: list[Points], path: Path) -> None:
             label = f"{p.network}: {100 * p.error:.1f} %, rank {p.rank:.3f}"
             axis.scatter(p.predicted, p.measured, s=14, label=label)
         axis.set(xscale="log", yscale="log", xlim=ends, ylim=ends, title=target)
-        axis.set(xlabel="predicted, ms", ylabel="measured, ms")
+        axis.set(xlabel="predicted", ylabel="measured")
+        values, words = zip(*ticks((ends[0], ends[1]), "ms", log=True), strict=True)
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_ticks(values, words)
+            side.set_minor_locator(NullLocator())
         axis.legend(frameon=False, fontsize=8, loc="upper left")
     figure.tight_layout()
     figure.savefig(path, dpi=130)
