@@ -27,6 +27,7 @@ from evaluation.measuring.remembered import Latency, LatencyCache
 from evaluation.target import Artifact
 
 PREPARING = "measuring what operators take on this machine, once"
+METHOD = "prices-2"  # how prices and predictions are made: others are not taken for these
 LEAST_MS = 1e-4  # of a prediction: nothing is for nothing
 UNPRICED_MS = 0.002  # of an operator that cannot run alone: shapes and indices, mostly
 
@@ -63,13 +64,13 @@ class Predictor:
     def table(self) -> OperatorTable:
         """The prices."""
         path = self.files.latencies.path
-        return OperatorTable(path.parent.parent / "prices" / path.with_suffix(".csv").name)
+        return OperatorTable(path.parent.parent / METHOD / path.with_suffix(".csv").name)
 
     @cached_property
     def _remembered(self) -> LatencyCache:
         """Predictions, apart from what was measured: a cache of its own."""
         known = self.files.latencies
-        return LatencyCache(known.folder, {**known.conditions, "figure": "predicted"})
+        return LatencyCache(known.folder, {**known.conditions, "figure": f"predicted by {METHOD}"})
 
     def _path(self, reference: Artifact) -> Path:
         path = self.table.path
