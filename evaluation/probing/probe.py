@@ -80,6 +80,25 @@ class Finding:
     scores: bool = False
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays besides `damage` that there are."""
-        named = {"changes": self.changes, "outputs": self.outputs, "reference": self.reference}
+        """All of it as named arrays; those that there are not are left out."""
+        named = {
+            "damage": self.damage,
+            "evaluations": np.array(self.evaluations, dtype=np.float64),
+            "scores": np.array(self.scores),
+            "changes": self.changes,
+            "outputs": self.outputs,
+            "reference": self.reference,
+        }
         return {name: array for name, array in named.items() if array is not None}
+
+    @staticmethod
+    def of(arrays: Mapping[str, NDArray[Any]]) -> Finding:
+        """The finding that `arrays` gave; KeyError where something that each has is missing."""
+        return Finding(
+            damage=arrays["damage"],
+            evaluations=float(arrays["evaluations"]),
+            changes=arrays.get("changes"),
+            outputs=arrays.get("outputs"),
+            reference=arrays.get("reference"),
+            scores=bool(arrays["scores"]),
+        )
