@@ -23,13 +23,13 @@ def paredown(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     own_engine = words[0] != "search" or any(word.startswith("engine") for word in words)
     told = list(words) if own_engine else [*words, *INLINE]
     out, err = io.StringIO(), io.StringIO()
-    with _inside(cwd), redirect_stdout(out), redirect_stderr(err):
+    with inside(cwd), redirect_stdout(out), redirect_stderr(err):
         code = main(told)
     return subprocess.CompletedProcess(told, code, out.getvalue(), err.getvalue())
 
 
 @contextmanager
-def _inside(folder: Path) -> Iterator[None]:
+def inside(folder: Path) -> Iterator[None]:
     """Modules of a user's that lie in the folder are forgotten with it."""
     before, path = Path.cwd(), list(sys.path)
     os.chdir(folder)

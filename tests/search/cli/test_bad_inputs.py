@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from search.cli.main import main
+from tests import in_process
 
 MLP = ("search", "task=digits_mlp", "task.epochs=1", "tracking=none")
 TASK = "name: mine\n_target_: my_task.Mine\n"
@@ -133,7 +134,8 @@ def refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
 
     def check(*words: str) -> str:
         before = _files(folder)
-        assert main(words) == 2
+        with in_process.inside(folder):
+            assert main(words) == 2
         said = capsys.readouterr().err.strip()
         assert said.startswith("paredown: ")
         assert len(said.splitlines()) == 1, said
