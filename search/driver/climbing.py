@@ -147,17 +147,20 @@ class Climbing:
         if self._scheduler is None:
             return
         trials = self._study.trials()
-        reports: list[tuple[int, Report]] = []
+        reports: list[tuple[int, Report, bool]] = []
         for trial in trials:
             told = trial.user_attrs.get(ledger.RUNGS, ())
             if not told:
                 continue
             self._order = max(self._order, *(entry["order"] for entry in told))
             known = self._known(told, self._judged.stopping.ladder(told[0]["length"]))
+            went_on = len(known) if trial.values is not None else len(known) - 1
             settled = known if trial.state.is_finished() else known[:-1]
-            reports += [(e["order"], self._report(trial.number, e)) for e in settled]
-        for _, report in sorted(reports, key=lambda pair: pair[0]):
-            self._scheduler.recall(report)
+            for rung, entry in enumerate(settled):
+                report = self._report(trial.number, entry)
+                reports.append((entry["order"], report, rung < went_on))
+        for _, report, went_on in sorted(reports, key=lambda found: found[0]):
+            self._scheduler.recall(report, went_on=went_on)
         for trial in trials:
             found = trial.user_attrs.get(ledger.MEASUREMENT)
             if trial.values is not None and found is not None:

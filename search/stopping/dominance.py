@@ -53,8 +53,14 @@ class Standing:
     hopeful: Bools
 
 
-def standing(points: Floats, beaten_by: Bools, losses: Ints, best: int, hopeful: int) -> Standing:
-    """The `best` by rank, then crowding; and every rank of the `hopeful`, whole."""
+def standing(
+    points: Floats, beaten_by: Bools, losses: Ints, best: int, hopeful: int, seated: Bools
+) -> Standing:
+    """The `best` by rank, then crowding; and every rank of the `hopeful`, whole.
+
+    A rank that does not fit whole has room for those first who are `seated` already: crowding is
+    never the same with one more, and would in time let everybody in.
+    """
     found = Standing(np.zeros(len(points), dtype=bool), np.zeros(len(points), dtype=bool))
     above = 0
     for front in layers(beaten_by, losses):
@@ -64,7 +70,8 @@ def standing(points: Floats, beaten_by: Bools, losses: Ints, best: int, hopeful:
         room = max(0, best - above)
         above += len(front)
         if 0 < room < len(front):
-            front = front[np.argsort(-crowding(points[front]), kind="stable")[:room]]
+            lonely = np.argsort(-crowding(points[front]), kind="stable")
+            front = front[lonely[np.argsort(~seated[front[lonely]], kind="stable")][:room]]
         found.best[front] = room > 0
     return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from search.stopping.dominance import Bools, Floats, Ints, beats, standing
 
 MEMORY = 128  # the latest trials compared, at least; twice as many at most
 ROUNDING = 1e-9
+
+State = Literal["waits", "went_on", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Rung:
         self._points = np.empty((room, objectives))
         self._broken = np.empty(room)
         self._waiting = np.zeros(room, dtype=bool)
+        self._seated = np.zeros(room, dtype=bool)  # went on
         self._beats = np.zeros((room, room), dtype=bool)
         self._losses: Ints = np.zeros(room, dtype=np.intp)
         self._count = 0
@@ -49,14 +53,15 @@ class Rung:
         return self._looks[: self._count]
 
     def add(
-        self, trial: int, look: Floats, point: Floats, broken: float, *, waiting: bool
+        self, trial: int, look: Floats, point: Floats, broken: float, state: State
     ) -> list[int]:
         """Take a trial in; the waiting ones that make room for it."""
         gone = self._make_room() if self._count == len(self._trials) else []
         new = self._count
         self._count += 1
         self._trials[new], self._looks[new], self._points[new] = trial, look, point
-        self._broken[new], self._waiting[new] = broken, waiting
+        self._broken[new] = broken
+        self._waiting[new], self._seated[new] = state == "waits", state == "went_on"
         everybody = slice(0, self._count)
         points, all_broken = self._points[everybody], self._broken[everybody]
         mine, own = self._points[new : new + 1], self._broken[new : new + 1]
@@ -80,10 +85,12 @@ class Rung:
         n = self._count
         count = math.floor(keep * n + ROUNDING)
         hopeful = math.ceil(upper_share(keep, n, deviations) * n - ROUNDING)
-        found = standing(self._points[:n], self._beats[:n, :n], self._losses[:n], count, hopeful)
+        points, beats, losses = self._points[:n], self._beats[:n, :n], self._losses[:n]
+        found = standing(points, beats, losses, count, hopeful, self._seated[:n])
         waiting = self._waiting[:n]
         good, hopeless = waiting & found.best, waiting & ~found.best & ~found.hopeful
         waiting &= ~(good | hopeless)
+        self._seated[:n] |= good
         return Review(self._of(good), self._of(hopeless))
 
     def dismiss(self) -> list[int]:
@@ -98,7 +105,8 @@ class Rung:
     def _make_room(self) -> list[int]:
         old, kept = slice(0, self._count - MEMORY), slice(self._count - MEMORY, self._count)
         gone = [int(trial) for trial in self._trials[old][self._waiting[old]]]
-        for values in (self._trials, self._looks, self._points, self._broken, self._waiting):
+        states = (self._waiting, self._seated)
+        for values in (self._trials, self._looks, self._points, self._broken, *states):
             values[:MEMORY] = values[kept].copy()
         self._waiting[MEMORY:] = False
         self._count = MEMORY

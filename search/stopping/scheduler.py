@@ -23,7 +23,7 @@ import numpy as np
 
 from search.stopping.dominance import Floats
 from search.stopping.experience import Gains, Unbeaten
-from search.stopping.rung import Rung
+from search.stopping.rung import Rung, State
 
 Verdict = Literal["go_on", "wait", "stop"]
 GROWTH = 1.25  # expectations are renewed when a rung's experience has grown so much
@@ -95,7 +95,7 @@ class Scheduler:
         """What becomes of the trial, first, and of those that waited beside it."""
         through = self.runs_through(report.trial)
         doomed = not through and self._dominated(report)
-        gone = self._enter(report, waiting=not through and not doomed)
+        gone = self._enter(report, "went_on" if through else "stopped" if doomed else "waits")
         own = Decision(report.trial, "go_on" if through else "wait")
         if doomed:
             own = Decision(report.trial, "stop", DOMINATED)
@@ -105,10 +105,10 @@ class Scheduler:
         self._forget(d.trial for d in (own, *decisions.values()) if d.verdict == "stop")
         return [own, *decisions.values()]
 
-    def recall(self, report: Report) -> None:
+    def recall(self, report: Report, *, went_on: bool) -> None:
         """Take in a report of an earlier run that was acted on then."""
         self.runs_through(report.trial)
-        self._enter(report, waiting=False)
+        self._enter(report, "went_on" if went_on else "stopped")
 
     def finish(self, report: Report) -> None:
         """A trial was evaluated in full: what it gained, and whom it dominates."""
@@ -137,12 +137,12 @@ class Scheduler:
             return True
         return Random(f"{self.rules.seed} {trial}").random() < self.rules.explore
 
-    def _enter(self, report: Report, *, waiting: bool) -> list[int]:
+    def _enter(self, report: Report, state: State) -> list[int]:
         level, look = self._levels[report.rung], self._look(report)
         self._seen[report.trial][report.rung] = report
         self._renew(level)
         point = self._expected(level, look[None])[0]
-        return level.rung.add(report.trial, look, point, report.broken, waiting=waiting)
+        return level.rung.add(report.trial, look, point, report.broken, state)
 
     def _review(self, number: int) -> Iterator[Decision]:
         """Who of a rung need wait no more."""

@@ -38,7 +38,7 @@ def test_layers_are_the_non_dominated_ranks_of_optuna(points: np.ndarray) -> Non
 @given(POINTS, st.integers(0, 30))
 @settings(max_examples=150)
 def test_the_best_are_of_the_lowest_ranks_and_so_many(points: np.ndarray, count: int) -> None:
-    found = standing(points, *matrix(points), count, count)
+    found = standing(points, *matrix(points), count, count, np.zeros(len(points), dtype=bool))
     chosen = found.best
     ranks = _fast_non_domination_rank(points)
     assert chosen.sum() == min(count, len(points))
@@ -70,7 +70,17 @@ def test_crowding_is_as_in_the_paper(points: np.ndarray) -> None:
 
 def test_within_a_rank_the_loneliest_go_first() -> None:
     points = np.array([[0.0, 1.0], [0.5, 0.5], [0.52, 0.48], [0.54, 0.46], [1.0, 0.0]])
-    assert standing(points, *matrix(points), 3, 0).best.tolist() == [True, True, False, False, True]
+    nobody = np.zeros(5, dtype=bool)
+    found = standing(points, *matrix(points), 3, 0, nobody)
+    assert found.best.tolist() == [True, True, False, False, True]
+
+
+def test_a_rank_that_does_not_fit_has_room_for_those_first_who_went_on() -> None:
+    points = np.array([[0.0, 1.0], [0.5, 0.5], [0.52, 0.48], [0.54, 0.46], [1.0, 0.0]])
+    seated = np.array([False, False, True, True, False])
+    found = standing(points, *matrix(points), 3, 0, seated)
+    assert found.best[[2, 3]].all()
+    assert found.best.sum() == 3
 
 
 def test_whoever_breaks_no_bound_beats_whoever_does() -> None:

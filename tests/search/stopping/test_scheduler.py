@@ -77,7 +77,7 @@ def seen_through(scheduler: Scheduler, gains: dict[float, float], cost: float = 
     for number, (error, gain) in enumerate(gains.items()):
         trial = 1000 + number
         report = Report(trial, 0, (error, cost), (0.001, 0.0))
-        scheduler.recall(report)
+        scheduler.recall(report, went_on=True)
         scheduler.finish(replace(report, rung=1, values=(error - gain, cost)))
 
 
@@ -125,9 +125,10 @@ def test_what_was_recalled_decides_like_what_was_reported() -> None:
     rules = Rules(grace=0, explore=0.0)
     first, second = Scheduler(2, 0, rules), Scheduler(2, 0, rules)
     measure = curves(1)
+    decisions = [found for trial in range(40) for found in first.report(measure(trial, 0))]
+    ended = {found.trial: found.verdict for found in decisions}
     for trial in range(40):
-        first.report(measure(trial, 0))
-        second.recall(measure(trial, 0))
+        second.recall(measure(trial, 0), went_on=ended[trial] == "go_on")
     ours, theirs = first.report(measure(40, 0))[0], second.report(measure(40, 0))[0]
     assert ours == theirs
 
@@ -158,11 +159,23 @@ def test_at_a_thousand_workers_and_ten_thousand_trials_no_promotion_starves() ->
     assert scheduler._levels[0].gains._count <= 2 * experience.MEMORY
 
 
+def test_a_rank_larger_than_the_share_does_not_pass_in_time() -> None:
+    """With three objectives nearly everybody is of the first rank."""
+    scheduler = Scheduler(3, 0, Rules(keep=0.34, grace=0, explore=0.0))
+    chance = np.random.default_rng(0)
+    went_on = 0
+    for trial, point in enumerate(chance.dirichlet([1, 1, 1], 200)):  # none dominates another
+        report = Report(trial, 0, tuple(map(float, point)), (0.0, 0.0, 0.0))
+        went_on += sum(d.verdict == "go_on" for d in scheduler.report(report))
+    assert 0.3 * 200 <= went_on <= 0.34 * 200
+
+
 def test_who_waits_while_many_pass_is_let_go() -> None:
     found = Rung(1, 1)
     one = np.array([1.0])
     total = 2 * rung.MEMORY + 1
-    gone = [found.add(trial, one, one, 0.0, waiting=trial == 5) for trial in range(total)]
+    states: list[rung.State] = ["waits" if trial == 5 else "stopped" for trial in range(total)]
+    gone = [found.add(trial, one, one, 0.0, state) for trial, state in enumerate(states)]
     assert gone[-1] == [5]
     assert not any(gone[:-1])
 
