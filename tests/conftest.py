@@ -42,12 +42,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def hasty() -> Iterator[None]:
     """Files are timed with few samples, for tests in which something else is looked at."""
+    from dataclasses import replace
+
     from evaluation.measuring import files
     from evaluation.measuring.sampling import Effort
 
     few = Effort(runs=1, blocks=3, most=9, seconds=0.05, warm_seconds=0.05, burst_seconds=0.01)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "Effort", lambda: few)
+        patch.setattr(files, "TOGETHER", replace(few, burst_least=0))
         yield
 
 

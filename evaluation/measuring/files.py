@@ -32,7 +32,8 @@ from evaluation.measuring.timing import BOUND, QUICK, departure, noise, timings,
 from evaluation.target import Artifact, Timing
 from evaluation.task import Predict
 
-SEARCH = Effort(runs=2, seconds=0.15, warm_seconds=0.15, burst_least=0)  # for one latency
+SEARCH = Effort(runs=2, blocks=5, seconds=0.15, warm_seconds=0.15, burst_least=0)  # one latency
+TOGETHER = Effort(runs=2, seconds=0.15, warm_seconds=0.1, burst_least=0)  # for those of a few files
 TOO_WIDE = 0.1  # of the time: a latency whose spread is beyond it is provisional
 METERED_S = 2.0  # seconds of calls for an energy
 
@@ -115,7 +116,7 @@ class Files:
     def quickly(self, paths: Sequence[Path]) -> list[Timing]:
         """One timing a file, in turns and for a short while, against the first."""
         with quiet.alone():
-            return self._timed(paths[0], paths[1:], SEARCH)
+            return self._timed(paths[0], paths[1:], TOGETHER)
 
     def operators(self, path: Path) -> tuple[Operator, ...]:
         """What the runtime makes of a file, where its opener tells."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 YARDSTICK = "yardstick"  # the key of a fixed computation that is timed beside every price
+INTEGERS = "integer yardstick"  # of one in integers, which neighbours slow down by another share
 FLOOR = "floor"  # the key of what a run takes that computes next to nothing
 
 
@@ -41,6 +42,11 @@ class Operator:
             return "light"
         return "integer" if "8" in self.precision else "float"
 
+    @property
+    def yardstick(self) -> str:
+        """What its time is held against, where a runtime has that yardstick."""
+        return INTEGERS if self.family == "integer" else YARDSTICK
+
 
 @dataclass(frozen=True)
 class Price:
@@ -58,5 +64,5 @@ class PricesOperators(Protocol):
         ...
 
     def prices(self, path: Path, batch: int, keys: Sequence[str]) -> dict[str, Price]:
-        """Prices of a file's operators by key, of the yardstick in the same turns, of the floor."""
+        """Prices of a file's operators by key, of yardsticks in the same turns, of the floor."""
         ...

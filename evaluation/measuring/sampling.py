@@ -26,12 +26,12 @@ class Effort:
     """
 
     runs: int = 3
-    blocks: int = 5
+    blocks: int = 9
     least: int = 5
     most: int = 41
-    seconds: float = 0.3  # of a block, for each callable
+    seconds: float = 0.2  # of a block, for each callable
     sample_ms: float = 1.0
-    warm_seconds: float = 0.3  # of a block, for each callable, at most
+    warm_seconds: float = 0.2  # of a block, for each callable, at most
     burst_least: int = 5  # calls; 0: no bursts
     burst_seconds: float = 0.06
 

@@ -3,9 +3,10 @@
 The run is a few blocks, each begun with freshly opened files: all are warmed up until their times
 are stable, then take turns with the first, there and back (A B A C A, A C A B A, ...), so that
 whatever disturbs the machine disturbs all of them. A sample is as many calls as take at least a
-millisecond, after one that does not count. The time is the median of the blocks' medians; the
+millisecond, after one that does not count. The time is the mean of the blocks' medians; the
 speed-up the same of the ratios to the first's samples just before and after. Outlier rule: no
-sample is ever dropped, medians are what resists them.
+sample is ever dropped, medians are what resists them. From block to block it is the mean, for a
+machine that others share has two paces more often than outliers, and a median jumps between them.
 
 A spread is half of the 95 % interval in which another run's figure is to be expected: Student's
 factor times the blocks' standard deviation times sqrt(2 / blocks), for both runs are a draw. It
@@ -24,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import median, stdev
+from statistics import fmean, median, stdev
 
 import numpy as np
 
@@ -75,7 +76,7 @@ def noise(effort: Effort | None = None) -> float:
 def _timing(blocks: Sequence[Block], column: int, batch: int) -> Timing:
     times = [median(block.rounds[column]) for block in blocks]
     ratios = [1 / median(block.ratios(column)) for block in blocks]
-    timing = Timing(median(times), _spread(times), median(ratios), _spread(ratios))
+    timing = Timing(fmean(times), _spread(times), fmean(ratios), _spread(ratios))
     calls = [call for block in blocks if block.bursts for call in block.bursts[column]]
     if not calls:
         return timing

@@ -119,6 +119,7 @@ def test_a_real_runtime_is_profiled_by_its_own_clock(
 ) -> None:
     hasty = Effort(1, 2, 3, 5, seconds=0.01, warm_seconds=0.02, burst_least=0)
     monkeypatch.setattr(files, "SEARCH", hasty)
+    monkeypatch.setattr(files, "TOGETHER", hasty)
     path, target = tmp_path / "t.csv", OrtCpu(cache_dir=str(tmp_path / "cache"))
     found = Profile(target, TwoLayers(), path, SMALL).run().table
     assert found.facts["runtime"] == target.files.latencies.conditions["runtime"]
