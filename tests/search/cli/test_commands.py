@@ -36,7 +36,7 @@ def here(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def test_every_experiment_is_run_here() -> None:
     """Whoever adds one adds a test that runs it."""
     known = {path.stem for path in (CONF / "experiment").glob("*.yaml")}
-    assert known == {"smoke", *test_experiments.KNOBS}
+    assert known == {"smoke", test_experiments.TINY, *test_experiments.KNOBS}
 
 
 def test_a_search_leaves_what_it_says(searched: Path) -> None:

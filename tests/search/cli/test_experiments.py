@@ -12,6 +12,7 @@ from search.cli.main import main
 from search.study.reading import read_rows
 
 KNOBS = {"bits_resnet20": 22, "bits_mobilenet": 35, "joint_resnet20": 31}
+TINY = "tiny_resnet20"
 INLINE = ("engine._target_=tests.search.searches.InlineEngine", "~engine.workers")
 SMALLEST = ("task.epochs=1", "budget.evaluations=2", "sampler=random", "tracking=none")
 
@@ -30,3 +31,13 @@ def test_an_experiment_runs(name: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert front["reference_point"] == [1.0, 0.26]
     assert front["hypervolume_unit"] == "reference box"
     assert 0 <= front["hypervolume"] < 1
+
+
+def test_the_tiny_one_trains_and_leaves_out_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("target=storage", "objectives=[quality,size_bytes]", "space.recovery.epochs=[0,1]")
+    assert main(["search", f"experiment={TINY}", *words, *SMALLEST, *INLINE]) == 0
+    names = set(read_rows(f"sqlite:///outputs/{TINY}/study.db", TINY).trials[0].params)
+    assert {"recovery/epochs", "layer1.0/remove"} <= names

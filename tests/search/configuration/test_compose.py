@@ -71,7 +71,7 @@ def test_a_user_s_folder_comes_first(tmp_path: Path) -> None:
     )
     settings = compose([], tmp_path)
     assert settings.target["threads"] == 3
-    assert settings.study.name == "digits_resnet20-theirs-tpe"
+    assert settings.study.name == "digits_resnet20-theirs-sensitivity"
     assert str(tmp_path.parent) in settings.modules
 
 
