@@ -99,7 +99,7 @@ class Brain:
         if not len(rows):
             return None
         costs = view.scaled_costs(view.coding.settings(rows))
-        found = widest(view.measured(), costs, place)
+        found = widest(view.measured, costs, place)
         if found is None and np.count_nonzero(view.past.done) < FEW:
             tried = view.scaled_costs(view.coding.settings(view.past.rows))
             found = _farthest(np.delete(tried, place, 1), np.delete(costs, place, 1))
@@ -107,7 +107,7 @@ class Brain:
 
     def _explored(self, view: View, random: np.random.Generator) -> Idea:
         """A member of the front with any share of its choices drawn anew."""
-        front = view.front()
+        front = view.front
         for _ in range(TRIES):
             row = front[random.integers(len(front))]
             fresh = random.random(len(row)) < random.random()
@@ -119,7 +119,7 @@ class Brain:
 
     def _refined(self, view: View, random: np.random.Generator) -> Idea:
         """A child of the front: the largest expected gain."""
-        parents, best = view.front(), None
+        parents, best = view.front, None
         for _ in range(ROUNDS):
             children = view.coding.canonical(offspring(view.coding, parents, CANDIDATES, random))
             rows = view.untried(np.unique(children, axis=0), self.least_epochs)
@@ -130,13 +130,13 @@ class Brain:
             if best is None or gain[place] > best[0]:
                 best = float(gain[place]), rows[place]
             top = rows[np.argsort(-gain, kind="stable")[:PARENTS]]
-            parents = np.concatenate([view.front(), top])
+            parents = np.concatenate([view.front, top])
         return self._explored(view, random) if best is None else self._idea(view, best[1], "refine")
 
     def _recovered(self, view: View, random: np.random.Generator) -> Idea:
         """Training where it pays: the largest expected gain for each second."""
         lately = view.past.rows[view.past.epochs > self.least_epochs]
-        parents = np.concatenate([view.front(), lately, self._surrogate_front(view, "hull")])
+        parents = np.concatenate([view.front, lately, self._surrogate_front(view, "hull")])
         children = offspring(view.coding, parents, CANDIDATES, random)
         rows = np.unique(view.coding.canonical(np.concatenate([parents, children])), axis=0)
         takes = seconds(view.past)
@@ -163,7 +163,7 @@ class Brain:
         losses = view.forecast.losses(settings, trained, priced)
         if np.isnan(losses).any():
             return np.zeros(len(settings)), 0
-        gain = screening.expected_gain(losses, _unscaled(view), view.box)
+        gain = screening.expected_gain(losses, view.reached, view.box)
         broken = screening.excess(view.problem, priced, len(settings))
         return gain, screening.best(gain, broken, screening.outside(losses, view.box))
 
@@ -184,13 +184,6 @@ def _farthest(tried: Floats, costs: Floats) -> int:
         return len(costs) // 2
     apart = np.linalg.norm(costs[:, None, :] - tried[None, :, :], axis=2).min(axis=1)
     return int(apart.argmax())
-
-
-def _unscaled(view: View) -> Floats:
-    """Losses of what is measured, or in flight and predicted."""
-    past = view.past
-    known = np.isfinite(past.losses).all(axis=1) & ~past.stopped & past.feasible
-    return past.losses[known]
 
 
 def _shares(view: View, settings: Settings) -> Floats:

@@ -6,7 +6,8 @@ Trials in flight count with what was predicted of them. Knows the attributes' na
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,22 @@ class Past:
         return sum(phase in phases for phase in self.phases)
 
 
+def _joined(first: Past, second: Past) -> Past:
+    """The trials of both, in this order."""
+    if not len(second):
+        return first
+    names = [field.name for field in fields(Past)]
+    return Past(
+        **{name: _end_to_end(getattr(first, name), getattr(second, name)) for name in names}
+    )
+
+
+def _end_to_end(first: Any, second: Any) -> Any:
+    if isinstance(first, dict):
+        return {name: np.concatenate([first[name], second[name]]) for name in first}
+    return first + second if isinstance(first, tuple) else np.concatenate([first, second])
+
+
 @dataclass(frozen=True)
 class _Entry:
     row: Rows
@@ -67,13 +84,24 @@ class Reader:
     def __init__(self, coding: Coding, problem: Problem) -> None:
         self._coding = coding
         self._problem = problem
-        self._finished: dict[int, _Entry] = {}
+        self._finished: dict[int, _Entry] = {}  # of those after the settled
+        self._settled = self._arrays({})  # the first trials, as far as all are finished
+        self._count = 0  # how many these are, those without parameters among them
 
     def read(self, trials: Sequence[FrozenTrial], but: int = -1) -> Past:
         """All trials with parameters, but the one of that number."""
+        settled = list(takewhile(lambda t: t.state.is_finished(), trials[self._count :]))
+        if settled:
+            self._count += len(settled)
+            self._settled = _joined(self._settled, self._arrays(self._entries(settled)))
+            self._finished.clear()
+        left = [trial for trial in trials[self._count :] if trial.number != but]
+        return _joined(self._settled, self._arrays(self._entries(left)))
+
+    def _entries(self, trials: Sequence[FrozenTrial]) -> dict[int, _Entry]:
         entries = {}
         for trial in trials:
-            if trial.number == but or not trial.params:
+            if not trial.params:
                 continue
             entry = self._finished.get(trial.number)
             if entry is None:
@@ -81,7 +109,7 @@ class Reader:
                 if trial.state.is_finished():
                     self._finished[trial.number] = entry
             entries[trial.number] = entry
-        return self._arrays(entries)
+        return entries
 
     def _entry(self, trial: FrozenTrial) -> _Entry:
         attributes = trial.user_attrs

@@ -18,10 +18,10 @@ Floats = NDArray[np.float64]
 
 
 def expected_gain(losses: Floats, front: Floats, box: Box) -> Floats:
-    """The mean gain of each setting over the quantiles of its quality."""
+    """The mean gain of each setting over the quantiles of its quality; a front is in the box."""
     scaled = box.scaled(losses)
     flat = scaled.reshape(-1, scaled.shape[-1])
-    found: Floats = gains(box.scaled(front), flat).reshape(losses.shape[:2]).mean(axis=1)
+    found: Floats = gains(front, flat).reshape(losses.shape[:2]).mean(axis=1)
     return found
 
 

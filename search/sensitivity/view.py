@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +37,18 @@ class View:
     forecast: Forecast
     box: Box
 
+    @cached_property
     def measured(self) -> Floats:
         """Scaled losses of all that is measured, or in flight and predicted."""
         known = np.isfinite(self.past.losses).all(axis=1) & ~self.past.stopped & self.past.feasible
         return self.box.scaled(self.past.losses[known])
 
+    @cached_property
+    def reached(self) -> Floats:
+        """Those of them that no other beats."""
+        return self.measured[non_dominated(self.measured)]
+
+    @cached_property
     def front(self) -> Rows:
         """The settings of the measured front, or of whatever there is before one is."""
         past = self.past

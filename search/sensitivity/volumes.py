@@ -20,6 +20,10 @@ def non_dominated(points: Floats) -> NDArray[np.bool_]:
     count = len(points)
     kept = np.ones(count, dtype=bool)
     order = np.lexsort(points.T[::-1])
+    if points.shape[1] == 2 and count:
+        heights = points[order, 1]
+        kept[order[1:]] = heights[1:] < np.minimum.accumulate(heights)[:-1]
+        return kept
     for place in order:
         if not kept[place]:
             continue
