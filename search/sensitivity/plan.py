@@ -20,7 +20,7 @@ class Phases:
     hull: int = 10
     offline: int = 10
     explore: float = 0.1
-    recover: float = 0.6
+    recover: float = 0.8
     changes: bool = True
 
     def within(self, trials: int | None, *, trains: bool) -> Phases:
