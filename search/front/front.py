@@ -24,6 +24,9 @@ _COSTS = {metric.name for metric in COSTS}
 class Front:
     """Non-dominated trials, one for each point, best first by the first objective.
 
+    A network that lost more quality than the reference point allows is none of them, small as it
+    may be, unless all did.
+
     With constraints the members are the best of the feasible trials; where no trial is feasible
     they are the best of all, and each of them says that it is not.
     """
@@ -41,8 +44,8 @@ class Front:
 
 def find(rows: StudyRows) -> Front:
     """The front of all complete trials."""
-    members = non_dominated(rows.complete(), rows.objectives)
     point = reference_point(rows)
+    members = _of_use(non_dominated(rows.complete(), rows.objectives), rows.objectives, point)
     volume = hypervolume(members, rows.objectives, point)
     share = _share(volume, rows.objectives, point)
     return Front(
@@ -52,6 +55,20 @@ def find(rows: StudyRows) -> Front:
         share=share,
         knee=knee(members, rows.objectives, point),
     )
+
+
+def _of_use(
+    members: list[TrialRow], objectives: Sequence[Objective], point: tuple[float, ...] | None
+) -> list[TrialRow]:
+    """Those whose quality is within the reference point; all where none is."""
+    if point is None:
+        return members
+    qualities = [n for n, objective in enumerate(objectives) if objective.name not in _COSTS]
+    worst = [_sign(objective) * value for objective, value in zip(objectives, point, strict=True)]
+    kept = [
+        row for row in members if all(losses(row, objectives)[n] <= worst[n] for n in qualities)
+    ]
+    return kept or members
 
 
 def losses(row: TrialRow, objectives: Sequence[Objective]) -> tuple[float, ...]:

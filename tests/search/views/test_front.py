@@ -81,6 +81,16 @@ def test_the_reference_point_is_a_little_worse_than_the_uncompressed_model() -> 
     assert point[1] == pytest.approx(rows.reference["latency_ms"].value * 1.1)
 
 
+def test_who_lost_too_much_quality_is_no_member_unless_all_did() -> None:
+    rows = studies.study(1)
+    assert rows.reference is not None
+    error, *costs = (rows.reference[objective.name].value for objective in rows.objectives)
+    fine = trial(0, (error + 0.05, *(0.5 * cost for cost in costs)))
+    broken = trial(1, (error + 0.5, *(0.1 * cost for cost in costs)))
+    assert front.find(replace(rows, trials=(fine, broken))).members == (fine,)
+    assert front.find(replace(rows, trials=(broken,))).members == (broken,)
+
+
 def test_the_knee_does_not_depend_on_units() -> None:
     rng = random.Random(0)
     points = [(rng.random() / 10, rng.random() * 1e6) for _ in range(20)]
