@@ -130,8 +130,9 @@ INTRODUCTION = """## The default study on every target
 32 trials on ResNet-20 for the digits, error, latency and size together. *Faster* and *smaller* are
 the most that a member of the front reaches whose exported file has at most half a point more test
 error than the uncompressed model; they need not be the same member. Latencies of npu_sim are
-computed, those of table looked up, storage has none. The next column is the largest departure of a
-member's exported validation error from the simulated one; *work* is what all trials took together.
+computed, those of table looked up; storage's are those of the unpacked model. Then follows by how
+much a member's exported validation error departs from the simulated one at most; *work* is what all
+trials took together.
 
 ```
 python scripts/bench/targets.py run
