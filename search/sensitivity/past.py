@@ -94,7 +94,8 @@ class Reader:
         if settled:
             self._count += len(settled)
             self._settled = _joined(self._settled, self._arrays(self._entries(settled)))
-            self._finished.clear()
+            for trial in settled:
+                self._finished.pop(trial.number, None)
         left = [trial for trial in trials[self._count :] if trial.number != but]
         return _joined(self._settled, self._arrays(self._entries(left)))
 
