@@ -66,7 +66,7 @@ def found(
     """One search."""
     reference = whole.search(Policy())
     bounds = {LATENCY.name: share * reference[LATENCY.name].value}
-    worst = reference[reference.values[0].metric.name].value + DROP
+    worst = reference.values[0].value + DROP
     evaluations = CONTENDERS[sampler]
     with tempfile.TemporaryDirectory() as folder:
         words = [*TASK, f"sampler={sampler}", f"seed={seed}", "budget.trials=null"]

@@ -37,6 +37,7 @@ def test_the_tiny_one_trains_and_leaves_out_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Storage, "untimed", "no latency is asked for here", raising=False)
     words = ("target=storage", "objectives=[quality,size_bytes]", "space.recovery.epochs=[0,1]")
     assert main(["search", f"experiment={TINY}", *words, *SMALLEST, *INLINE]) == 0
     names = set(read_rows(f"sqlite:///outputs/{TINY}/study.db", TINY).trials[0].params)
