@@ -1,11 +1,10 @@
 """The dispatch floor of a target: what an almost empty model takes, below which nothing gets.
 
-Lowered and timed by the target itself as any model is, so that it is remembered as a latency is.
+Lowered by the target itself as any model is, to be timed beside the files that are held against it.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,19 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from compressors.data import Batch, Split
+from compressors.errors import UserError
 from compressors.policies.policy import Policy
 from compressors.stack import apply
-from evaluation.measurement import Value
 from evaluation.target import Target
 
 
-def dispatch_floor(target: Target) -> Value:
-    """The latency of a model that multiplies one number."""
+def floor_file(target: Target, folder: Path) -> Path | None:
+    """The file of a model that multiplies one number; None where the target takes no such model."""
     data = _OneNumber()
     compressed = apply(_model(), Policy(), data)
-    with tempfile.TemporaryDirectory(prefix="paredown-floor-") as folder:
-        artifact = target.lower(compressed, data, Path(folder) / f"floor{target.suffix}")
-        return target.latency(artifact, artifact)
+    try:
+        return target.lower(compressed, data, folder / f"floor{target.suffix}").path
+    except UserError:
+        return None
 
 
 def _model() -> nn.Module:

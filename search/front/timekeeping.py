@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from compressors.errors import UserError
 from evaluation.measurement import LATENCY, Value
 from evaluation.target import Basis, Target, Timing, why_untimed
 
@@ -27,31 +26,25 @@ class Timekeeping:
 
 
 def kept(
-    target: Target, before: Timekeeping | None, noisy: Iterable[str], reference: Timing | None
+    target: Target,
+    before: Timekeeping | None,
+    noisy: Iterable[str],
+    reference: Timing | None,
+    floor: Timing | None,
 ) -> Timekeeping:
-    """What is known after a run: `noisy` are policy ids, `reference` is the uncompressed model's.
+    """What is known after a run, with what was known before.
 
-    The dispatch floor is measured where it is not known from before.
+    `noisy` are policy ids, `reference` is the uncompressed model's timing, `floor` that of the
+    dispatch floor.
     """
+    known = before.floor if before else None
     return Timekeeping(
         basis=target.basis,
         untimed=why_untimed(target),
-        floor=(before and before.floor) or _floor(target),
+        floor=Value(LATENCY, floor.median_ms, floor.spread_ms) if floor else known,
         noisy=frozenset(noisy) | (before.noisy if before else frozenset()),
         noisy_reference=reference is not None and reference.noisy,
     )
-
-
-def _floor(target: Target) -> Value | None:
-    """The dispatch floor; None where nothing is timed, or where the target takes no such model."""
-    if target.basis != "measured" or why_untimed(target) is not None:
-        return None
-    from evaluation.measuring.floor import dispatch_floor
-
-    try:
-        return dispatch_floor(target)
-    except UserError:
-        return None
 
 
 def stated(timings: Sequence[Timing], reference_ms: float) -> list[Timing]:
