@@ -7,15 +7,20 @@ Simulated, results are a formula's, with policies that start slowly and those th
 nothing is measured of a model, and seconds are a virtual clock's. On this machine's own engine they
 are measured, and seconds are the search's. The random sampler asks for the same policies whatever
 is reported, so that stopping alone makes the difference.
+
+Two figures beside each other: what the same number of trials takes, and when the hypervolume is
+there (to 1 %) that the search without stopping ends with.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from statistics import mean
 
@@ -28,18 +33,29 @@ from search.front import front
 from search.front.front_files import counts
 from search.run import How, assemble, prepare
 from search.space.space import Space
+from search.study.ledger import StudyRows, TrialRow
 
 EPOCHS = "space.recovery.epochs=[0,4,12]"
+NEARLY = 0.99  # of a hypervolume is the same
 
 
 @dataclass(frozen=True)
 class Outcome:
     """One search."""
 
-    share: float  # hypervolume
-    seconds: float  # on the virtual clock
+    curve: tuple[tuple[float, float], ...]  # seconds, and the hypervolume then
+    seconds: float  # the search's, or on the virtual clock
     stopped: int
     driver: float  # real seconds
+
+    @property
+    def share(self) -> float:
+        """The hypervolume in the end."""
+        return self.curve[-1][1]
+
+    def reaches(self, share: float) -> float:
+        """The second in which a hypervolume is there; infinite where it never is."""
+        return next((second for second, there in self.curve if there >= share), math.inf)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,10 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--engine", choices=["simulated", "local"], default="simulated")
     given, overrides = parser.parse_known_args(arguments)
     engine = [f"engine={given.engine}", f"engine.workers={given.workers}"]
-    print("sampler  stopping   hypervolume   seconds  of none  stopped  driver s")
+    print("sampler      stopping  hypervolume  seconds  of none  same volume  stopped  driver s")
     made: tuple[Evaluator, Space] | None = None
     for sampler in given.samplers:
-        whole = 0.0
+        without: list[Outcome] = []
         for stopping in ("none", "rungs"):
             words = [f"sampler={sampler}", f"stopping={stopping}", EPOCHS]
             words += [w for w in overrides if stopping == "rungs" or "stopping." not in w]
@@ -66,14 +82,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     if made is None:
                         made = prepare(compose([*engine, *settings]))
                     found.append(_search([*engine, *settings], made, given.trials, seed))
-            seconds = mean(one.seconds for one in found)
-            whole = whole or seconds
-            print(
-                f"{sampler:8} {stopping:8} {mean(one.share for one in found):13.4f}"
-                f" {seconds:9.0f} {seconds / whole:8.2f} {mean(one.stopped for one in found):8.1f}"
-                f" {mean(one.driver for one in found):9.1f}",
-                flush=True,
-            )
+            without = without or found
+            print(_line(sampler, stopping, found, without), flush=True)
+
+
+def _line(sampler: str, stopping: str, found: list[Outcome], without: list[Outcome]) -> str:
+    """The figures of one way of stopping, beside those of none with the same seeds."""
+    pairs = list(zip(found, without, strict=True))
+    ends = mean(one.seconds for one, _ in pairs) / mean(other.seconds for _, other in pairs)
+    same = mean(one.reaches(NEARLY * other.share) / other.seconds for one, other in pairs)
+    return (
+        f"{sampler:12} {stopping:8} {mean(one.share for one in found):12.4f}"
+        f" {mean(one.seconds for one in found):8.0f} {ends:8.2f} {same:12.2f}"
+        f" {mean(one.stopped for one in found):8.1f} {mean(one.driver for one in found):9.1f}"
+    )
 
 
 def _search(words: Sequence[str], made: tuple[Evaluator, Space], trials: int, seed: int) -> Outcome:
@@ -86,8 +108,37 @@ def _search(words: Sequence[str], made: tuple[Evaluator, Space], trials: int, se
     begun = time.perf_counter()
     rows = run_search(search)
     taken = time.perf_counter() - begun
-    seconds = engine.elapsed if isinstance(engine, SimulatedEngine) else taken
-    return Outcome(front.find(rows).share or 0.0, seconds, counts(rows)["stopped_early"], taken)
+    if isinstance(engine, SimulatedEngine):
+        curve = _curve(rows, _worked(rows, engine.elapsed))
+        return Outcome(curve, engine.elapsed, counts(rows)["stopped_early"], taken)
+    return Outcome(_curve(rows, _clocked(rows)), taken, counts(rows)["stopped_early"], taken)
+
+
+def _ordered(rows: StudyRows) -> list[TrialRow]:
+    """The trials in the order in which they ended."""
+    return sorted((row for row in rows.trials if row.finished), key=lambda row: str(row.finished))
+
+
+def _worked(rows: StudyRows, whole: float) -> list[float]:
+    """When each trial ended, if work went on evenly until the virtual clock stood still."""
+    worked = list(accumulate(row.seconds for row in _ordered(rows)))
+    return [whole * seconds / worked[-1] for seconds in worked]
+
+
+def _clocked(rows: StudyRows) -> list[float]:
+    """When each trial ended, by the clock."""
+    begun = min(row.started for row in rows.trials if row.started)
+    return [(row.finished - begun).total_seconds() for row in _ordered(rows) if row.finished]
+
+
+def _curve(rows: StudyRows, ends: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """The hypervolume after each trial."""
+    ordered = _ordered(rows)
+    shares = (
+        front.find(replace(rows, trials=tuple(ordered[: n + 1]))).share or 0.0
+        for n in range(len(ordered))
+    )
+    return tuple(zip(ends, shares, strict=True))
 
 
 if __name__ == "__main__":
