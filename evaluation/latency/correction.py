@@ -24,6 +24,7 @@ from evaluation.cache import make_folder, replacing
 
 FAMILIES = ("float", "integer", "light")
 NOISE = 0.02  # of a measured latency
+WITHIN_95 = 1.96  # standard deviations
 START = 0.3  # widths: of the floor,
 FACTOR = {"float": 0.2, "integer": 0.2, "light": 1.0}  # of the pace, for a whole family: light
 # operators wait for memory, and what stands between them and their neighbours is counted nowhere,
@@ -57,13 +58,13 @@ class Priced:
 
 @dataclass(frozen=True)
 class Correction:
-    """What was fitted, and by how much of the latency the models departed from it."""
+    """What was fitted, and how far a model that was not among those may depart from it."""
 
     start_ms: float
     megabyte_ms: float
     factors: Mapping[str, float]
     own: Mapping[str, float]  # milliseconds that an operator takes beyond its family's
-    departure: float  # the mean of the relative departures of the models that it was fitted on
+    departure: float  # of a latency as a share: half of the 95 % interval of another model's
     first_ms: float | None = None  # what the first of these models took
 
     def latency_ms(self, model: Priced) -> float:
@@ -94,8 +95,8 @@ def fit(models: Sequence[Priced], measured: Sequence[float], floor_ms: float = 0
             *(OWN * pace * price for price in prices.values()),
         ]
     )
-    found = _posterior(rows / told[:, None], likely, width)
-    departure = float(np.abs(rows @ found / told - 1).mean())
+    found, missed = _posterior(rows / told[:, None], likely, width)
+    departure = WITHIN_95 * float(np.sqrt(np.mean(missed**2)))
     start, memory, *others = map(float, found)
     factors, own = others[: len(FAMILIES)], others[len(FAMILIES) :]
     return Correction(
@@ -117,12 +118,15 @@ def _row(model: Priced, keys: Sequence[str]) -> list[float]:
     return [1.0, model.megabytes, *families.values(), *runs.values()]
 
 
-def _posterior(rows: Array, likely: Array, width: Array) -> Array:
-    """The mean of the unknowns, drawn to what is likely, under which all rows give about 1."""
+def _posterior(rows: Array, likely: Array, width: Array) -> tuple[Array, Array]:
+    """The mean of the unknowns, drawn to what is likely, under which all rows give about 1.
+
+    And by how much each row would be missed by what the others alone tell.
+    """
     scaled = rows * width
-    spread = scaled @ scaled.T + NOISE**2 * np.eye(len(rows))
-    pull = np.linalg.solve(spread, 1 - rows @ likely)
-    return np.asarray(likely + width * (scaled.T @ pull))
+    certain = np.linalg.inv(scaled @ scaled.T + NOISE**2 * np.eye(len(rows)))
+    pull = certain @ (1 - rows @ likely)
+    return np.asarray(likely + width * (scaled.T @ pull)), np.asarray(pull / np.diag(certain))
 
 
 def read(path: Path) -> Correction | None:

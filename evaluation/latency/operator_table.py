@@ -1,7 +1,7 @@
 """What operators take on this machine, as they were measured: one CSV file that only grows.
 
 A price is kept in milliseconds at the pace that the machine had when the first was taken: with
-new prices come new measurements of yardsticks, and they are scaled by how these have changed. Of a
+new prices comes a new measurement of the yardstick, and they are scaled by how it has changed. Of a
 key that two processes measured, the first that was written counts, for everybody and for ever, so
 that a policy has one price. Knows nothing of how prices are measured.
 """
@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.cache import locked, make_folder
-from evaluation.measuring.operators import FLOOR, INTEGERS, YARDSTICK, Operator, Price
+from evaluation.measuring.operators import FLOOR, YARDSTICK, Operator, Price
 
 COLUMNS = ("key", "op", "shape", "precision", "median_ms", "spread_ms")
-ALWAYS = tuple(Operator(key, key, "", "") for key in (YARDSTICK, INTEGERS, FLOOR))
+ALWAYS = tuple(Operator(key, key, "", "") for key in (YARDSTICK, FLOOR))
 
 
 @dataclass
@@ -44,15 +44,11 @@ class OperatorTable:
         make_folder(self.path.parent)
         with locked(self.path):
             told = {o.key: o for o in (*operators, *ALWAYS)}
+            pace = (self.get(YARDSTICK) or measured[YARDSTICK]).median_ms
+            scale = pace / measured[YARDSTICK].median_ms
             new = {key: p for key, p in measured.items() if self.get(key) is None and key in told}
-            self._append((told[key], self._paced(told[key], p, measured)) for key, p in new.items())
+            self._append((told[key], _scaled(p, scale)) for key, p in new.items())
         self._refresh()
-
-    def _paced(self, operator: Operator, price: Price, measured: Mapping[str, Price]) -> Price:
-        """A price at the table's own pace, by the operator's yardstick as it was just measured."""
-        key = operator.yardstick if operator.yardstick in measured else YARDSTICK
-        scale = (self.get(key) or measured[key]).median_ms / measured[key].median_ms
-        return Price(price.median_ms * scale, price.spread_ms * scale)
 
     def _append(self, rows: Iterable[tuple[Operator, Price]]) -> None:
         text = io.StringIO()
@@ -83,3 +79,7 @@ class OperatorTable:
             self._known.setdefault(key, Price(float(middle), float(spread)))
         except ValueError:  # the header, or a line that was cut short
             return
+
+
+def _scaled(price: Price, scale: float) -> Price:
+    return Price(price.median_ms * scale, price.spread_ms * scale)

@@ -27,7 +27,7 @@ from evaluation.measuring.remembered import Latency, LatencyCache
 from evaluation.target import Artifact
 
 PREPARING = "measuring what operators take on this machine, once"
-METHOD = "prices-3"  # how prices and predictions are made: others are not taken for these
+METHOD = "prices-4"  # how prices and predictions are made: others are not taken for these
 LEAST_MS = 1e-4  # of a prediction: nothing is for nothing
 UNPRICED_MS = 0.002  # of an operator that cannot run alone: shapes and indices, mostly
 
@@ -41,6 +41,7 @@ class Predictor:
 
     files: Files
     _corrections: dict[str, Correction] = field(default_factory=dict, init=False)
+    _tables: dict[str, OperatorTable] = field(default_factory=dict, init=False)
 
     def latency(self, artifact: Artifact, reference: Artifact) -> Value:
         """The uncompressed model's as it was measured, every other as it is predicted from that."""
@@ -60,11 +61,10 @@ class Predictor:
             if self._known(reference) is None:
                 correction.write(self._path(reference), self._fit([reference, *others()]))
 
-    @cached_property
-    def table(self) -> OperatorTable:
-        """The prices."""
-        path = self.files.latencies.path
-        return OperatorTable(path.parent.parent / METHOD / path.with_suffix(".csv").name)
+    def table(self, reference: Artifact) -> OperatorTable:
+        """The prices of a model's operators, held against that model uncompressed."""
+        path = self._path(reference).with_suffix(".csv")
+        return self._tables.setdefault(reference.signature, OperatorTable(path))
 
     @cached_property
     def _remembered(self) -> LatencyCache:
@@ -73,8 +73,8 @@ class Predictor:
         return LatencyCache(known.folder, {**known.conditions, "figure": f"predicted by {METHOD}"})
 
     def _path(self, reference: Artifact) -> Path:
-        path = self.table.path
-        return path.with_name(f"{path.stem}-{reference.signature}.json")
+        path = self.files.latencies.path
+        return path.parent.parent / METHOD / f"{path.stem}-{reference.signature}.json"
 
     def _known(self, reference: Artifact) -> Correction | None:
         found = self._corrections.get(reference.signature) or correction.read(self._path(reference))
@@ -84,8 +84,9 @@ class Predictor:
 
     def _against(self, artifact: Artifact, reference: Artifact, anchor: Latency) -> Latency:
         fitted = self._known(reference) or PLAIN
-        raw = max(fitted.latency_ms(self._model(artifact)), LEAST_MS)
-        base = fitted.first_ms or max(fitted.latency_ms(self._model(reference)), LEAST_MS)
+        raw = max(fitted.latency_ms(self._model(artifact, reference)), LEAST_MS)
+        own = self._model(reference, reference)
+        base = fitted.first_ms or max(fitted.latency_ms(own), LEAST_MS)
         predicted = raw * anchor.median_ms / base
         relative = sqrt((anchor.spread_ms / anchor.median_ms) ** 2 + fitted.departure**2)
         return Latency(predicted, predicted * relative)
@@ -95,26 +96,27 @@ class Predictor:
         return Latency(found.value, found.spread or 0.0)
 
     def _fit(self, artifacts: Sequence[Artifact]) -> Correction:
-        models = [self._model(artifact) for artifact in artifacts]
+        reference = artifacts[0]
+        models = [self._model(artifact, reference) for artifact in artifacts]
         first, *others = self.files.quickly([artifact.path for artifact in artifacts])
         measured = [first.median_ms, *(first.median_ms / timing.speedup for timing in others)]
-        floor = self.table.get(FLOOR)
+        floor = self.table(reference).get(FLOOR)
         return correction.fit(models, measured, floor.median_ms if floor else 0.0)
 
-    def _priced(self, path: Path) -> tuple[Operator, ...]:
+    def _priced(self, path: Path, reference: Artifact) -> tuple[Operator, ...]:
         """The operators of a file, each with a price; none is tried for one twice."""
-        operators = self.files.operators(path)
-        if self.table.missing(operators):
+        operators, table = self.files.operators(path), self.table(reference)
+        if table.missing(operators):
             with quiet.alone():  # whoever was alone before may have priced some meanwhile
-                missing = self.table.missing(operators)
+                missing = table.missing(operators)
                 if missing:
-                    priced = self.files.prices(path, missing)
+                    priced = self.files.prices(path, missing, reference.path)
                     alone = dict.fromkeys(missing, Price(UNPRICED_MS, UNPRICED_MS))
-                    self.table.put(operators, {**alone, **priced})
+                    table.put(operators, {**alone, **priced})
         return operators
 
-    def _model(self, artifact: Artifact) -> Priced:
-        table = self.table
-        told = ((o, table.get(o.key)) for o in self._priced(artifact.path))
+    def _model(self, artifact: Artifact, reference: Artifact) -> Priced:
+        table = self.table(reference)
+        told = ((o, table.get(o.key)) for o in self._priced(artifact.path, reference))
         parts = (Part(o.key, o.family, price.median_ms) for o, price in told if price)
         return Priced(tuple(parts), artifact.size_bytes / 1e6)

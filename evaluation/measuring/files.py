@@ -126,12 +126,18 @@ class Files:
         )
         return found
 
-    def prices(self, path: Path, keys: Sequence[str]) -> dict[str, Price]:
+    def prices(self, path: Path, keys: Sequence[str], reference: Path) -> dict[str, Price]:
         """What some of a file's operators take, and the yardstick beside them."""
         child, about = child_of(self.opener, self.limits), f" pricing '{path}'"
         limits = self.limits.times(1 + len(keys))
         found: dict[str, Price] = child.ask(
-            "prices", path.absolute(), self.batch, keys, limits=limits, about=about
+            "prices",
+            path.absolute(),
+            self.batch,
+            keys,
+            reference.absolute(),
+            limits=limits,
+            about=about,
         )
         return found
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-YARDSTICK = "yardstick"  # the key of a fixed computation that is timed beside every price
-INTEGERS = "integer yardstick"  # of one in integers, which neighbours slow down by another share
+YARDSTICK = "yardstick"  # the key of what is timed beside every price, always the same
 FLOOR = "floor"  # the key of what a run takes that computes next to nothing
 
 
@@ -42,11 +41,6 @@ class Operator:
             return "light"
         return "integer" if "8" in self.precision else "float"
 
-    @property
-    def yardstick(self) -> str:
-        """What its time is held against, where a runtime has that yardstick."""
-        return INTEGERS if self.family == "integer" else YARDSTICK
-
 
 @dataclass(frozen=True)
 class Price:
@@ -63,6 +57,9 @@ class PricesOperators(Protocol):
         """What runs for a batch, in order, once for every time that it runs."""
         ...
 
-    def prices(self, path: Path, batch: int, keys: Sequence[str]) -> dict[str, Price]:
-        """Prices of a file's operators by key, of yardsticks in the same turns, of the floor."""
+    def prices(self, path: Path, batch: int, keys: Sequence[str], beside: Path) -> dict[str, Price]:
+        """Prices of a file's operators by key, of a yardstick in the same turns, of the floor.
+
+        `beside` is the uncompressed model's file, which makes a good yardstick.
+        """
         ...

@@ -96,10 +96,10 @@ class Served:
         """What the runtime makes of a file."""
         return self._pricing().operators(path, batch)
 
-    def prices(self, path: Path, batch: int, keys: Sequence[str]) -> dict[str, Price]:
+    def prices(self, path: Path, batch: int, keys: Sequence[str], beside: Path) -> dict[str, Price]:
         """What some of a file's operators take."""
         with _on_one_core(self._opener):
-            return self._pricing().prices(path, batch, keys)
+            return self._pricing().prices(path, batch, keys, beside)
 
     def peak(self, path: Path, batch: int) -> int | None:
         """Bytes that this process holds at most while it opens and runs one file, beyond before."""

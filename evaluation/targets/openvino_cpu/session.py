@@ -43,12 +43,13 @@ class OpenVinoOpener:
 
         return operators(self(path).compiled(batch))
 
-    def prices(self, path: Path, batch: int, keys: Sequence[str]) -> dict[str, Price]:
+    def prices(self, path: Path, batch: int, keys: Sequence[str], beside: Path) -> dict[str, Price]:
         """What some of its operators take."""
         from evaluation.targets.openvino_cpu.operators import prices
 
         session = self(path)
-        return prices(partial(session.compiled, batch), session.made_up(batch), keys)
+        reference = partial(self(beside).call, batch)
+        return prices(partial(session.compiled, batch), session.made_up(batch), keys, reference)
 
     def settings(self) -> dict[str, Any]:
         """One stream that answers as soon as it can; nothing is rounded that the file does not.

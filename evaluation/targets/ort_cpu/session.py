@@ -46,10 +46,11 @@ class OrtOpener:
 
         return taken(path, self.threads, batch).operators()
 
-    def prices(self, path: Path, batch: int, keys: Sequence[str]) -> dict[str, Price]:
-        """What some of its operators take."""
+    def prices(self, path: Path, batch: int, keys: Sequence[str], beside: Path) -> dict[str, Price]:
+        """What some of its operators take, each alone beside a yardstick of this runtime's own."""
         from evaluation.targets.ort_cpu.operators import prices, taken
 
+        del beside
         return prices(taken(path, self.threads, batch), keys, self.threads)
 
 

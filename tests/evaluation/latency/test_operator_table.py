@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.latency.operator_table import OperatorTable
-from evaluation.measuring.operators import INTEGERS, YARDSTICK, Operator, Price
+from evaluation.measuring.operators import YARDSTICK, Operator, Price
 
 CONV = Operator.of("Conv", "1x8x4x4 8x8x3x3", "float", {"pads": [1, 1]})
 ADD = Operator.of("Add", "1x8x4x4", "float", {})
@@ -40,18 +40,6 @@ def test_prices_are_at_the_pace_of_the_first_measurement(tmp_path: Path) -> None
     found = table.get(CONV.key)
     assert found is not None
     assert (found.median_ms, found.spread_ms) == pytest.approx((1.0, 0.1 / 3))
-
-
-def test_integers_are_held_against_their_own_yardstick(tmp_path: Path) -> None:
-    """Who shares a core with us slows floats down by half, and integers a little less."""
-    integer = Operator.of("Convolution", "1x8x4x4 8x8x3x3", "u8", {})
-    table = OperatorTable(tmp_path / "t.csv")
-    first = {YARDSTICK: Price(1.0, 0.0), INTEGERS: Price(0.5, 0.0)}
-    table.put([ADD], {ADD.key: Price(1.0, 0.2), **first})
-    later = {YARDSTICK: Price(1.5, 0.0), INTEGERS: Price(0.6, 0.0)}
-    table.put([CONV, integer], {CONV.key: Price(3.0, 0.0), integer.key: Price(1.2, 0.0), **later})
-    prices = [table.get(operator.key) for operator in (CONV, integer)]
-    assert [price and price.median_ms for price in prices] == pytest.approx([2.0, 1.0])
 
 
 def test_a_line_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def prepared(
     for _ in range(2):
         target.prepare(files["float"], lambda: [files["int8"]], told.append)
     target.latency(files["float"], files["float"])
-    predictor(cache)._priced(files["mixed"].path)
+    predictor(cache)._priced(files["mixed"].path, files["float"])
     return cache, told
 
 
@@ -105,17 +105,18 @@ def test_only_operators_without_a_price_are_measured(
     asked: list[int] = []
     prices = type(own.files).prices
 
-    def counted(self: object, path: Path, keys: Sequence[str]) -> object:
+    def counted(self: object, path: Path, keys: Sequence[str], beside: Path) -> object:
         asked.append(len(keys))
-        return prices(self, path, keys)  # type: ignore[arg-type]
+        return prices(self, path, keys, beside)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(own.files), "prices", counted)
-    before = own.table.path.read_text()
+    table = own.table(files["float"])
+    before = table.path.read_text()
     own.latency(files["mixed"], files["float"])
-    assert (asked, own.table.path.read_text()) == ([], before)
-    new = own.table.missing(own.files.operators(files["other"].path))
+    assert (asked, table.path.read_text()) == ([], before)
+    new = table.missing(own.files.operators(files["other"].path))
     own.latency(files["other"], files["float"])
-    grown = own.table.path.read_text()
+    grown = table.path.read_text()
     assert asked == [len(new)]
     assert grown.startswith(before)
     assert 0 < len(grown.splitlines()) - len(before.splitlines()) <= len(new)
@@ -136,20 +137,26 @@ def test_a_damaged_correction_is_fitted_anew_and_damaged_prices_are_measured_ane
     own = predictor(cache)
     path = own._path(files["float"])
     path.write_text(path.read_text()[:-30])
-    lines = own.table.path.read_text().splitlines(keepends=True)
-    own.table.path.write_text("".join([*lines[:-1], lines[-1].partition(",")[0], "\n\0,;\n"]))
+    table = own.table(files["float"]).path
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join([*lines[:-1], lines[-1].partition(",")[0], "\n\0,;\n"]))
     told: list[str] = []
     target = OrtCpu(cache_dir=str(cache))
     target.prepare(files["float"], lambda: [files["int8"]], told.append)
     assert told
     assert predictor(cache)._known(files["float"]) is not None
     assert target.latency(files["mixed"], files["float"]).value > 0
-    assert predictor(cache).table.missing(own.files.operators(files["mixed"].path)) == []
+    again = predictor(cache).table(files["float"])
+    assert again.missing(own.files.operators(files["mixed"].path)) == []
 
 
-def test_threads_and_batches_have_tables_of_their_own(cache: Path) -> None:
+def test_threads_batches_and_models_have_tables_of_their_own(
+    cache: Path, files: dict[str, Artifact]
+) -> None:
     settings: list[dict[str, int]] = [{}, {"threads": 2}, {"batch": 8}]
-    assert len({predictor(cache, **each).table.path for each in settings}) == len(settings)
+    models = (files["float"], files["int8"])
+    found = {predictor(cache, **each).table(model).path for each in settings for model in models}
+    assert len(found) == len(settings) * len(models)
 
 
 def test_the_spread_covers_what_the_correction_gets_wrong(
@@ -170,16 +177,17 @@ def test_an_operator_that_cannot_stand_alone_is_tried_once(
     found = predictor(tmp_path)
     asked: list[list[str]] = []
 
-    def prices(_: Files, path: Path, keys: Sequence[str]) -> dict[str, Price]:
+    def prices(_: Files, path: Path, keys: Sequence[str], beside: Path) -> dict[str, Price]:
         asked.append(list(keys))
         priced = dict.fromkeys(keys[1:], Price(0.01, 0.001))  # the first has none
         return {**priced, YARDSTICK: Price(0.1, 0.001)}
 
     monkeypatch.setattr(Files, "prices", prices)
-    operators = found._priced(files["float"].path)
-    assert found._priced(files["float"].path) == operators
+    model = files["float"]
+    operators = found._priced(model.path, model)
+    assert found._priced(model.path, model) == operators
     assert len(asked) == 1
-    assert not predictor(tmp_path).table.missing(operators)  # nor by another process
+    assert not predictor(tmp_path).table(model).missing(operators)  # nor by another process
 
 
 def test_predictions_are_remembered_apart_from_measurements(tmp_path: Path) -> None:

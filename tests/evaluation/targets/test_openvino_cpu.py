@@ -28,7 +28,6 @@ from tests.evaluation.test_integer_kernels import Given, seeded
 from tests.evaluation.tiny import LAYERS, TinyTask
 
 openvino = pytest.importorskip("openvino")
-from evaluation.targets.openvino_cpu import operators as pricing  # noqa: E402
 from evaluation.targets.openvino_cpu.session import OpenVinoOpener, Session  # noqa: E402
 
 INT8 = Quantize(8, 8)
@@ -238,19 +237,3 @@ def test_without_the_runtime_its_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "version", missing)
     with pytest.raises(UserError, match=r"pip install 'paredown\[openvino\]'"):
         OpenVinoCpu()
-
-
-def test_integers_are_priced_against_integers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The yardstick of integers is made of integer kernels, the other of none."""
-    made: list[Any] = []
-    compile_model = pricing.ov.Core.compile_model
-
-    def kept(*args: Any) -> Any:
-        made.append(compile_model(*args))
-        return made[-1]
-
-    monkeypatch.setattr(pricing.ov.Core, "compile_model", kept)
-    for integers, family in ((False, "float"), (True, "integer")):
-        pricing._yardstick(integers=integers)()
-        heavy = [o.family for o in pricing.operators(made[-1]) if o.family != "light"]
-        assert heavy == [family] * pricing.CHAIN
