@@ -1,6 +1,6 @@
 """The smallest member within bounds: sensitivity after 40 evaluations, NSGA-II after 400.
 
-    python scripts/bench/constrained.py [--seeds 3] [--share 0.3]
+    PYTHONPATH=. python scripts/bench/constrained.py [--seeds 3] [--share 0.3] [--samplers tpe ...]
 
 Weight and activation bits of every layer of ResNet-20 on the accelerator model `npu_sim`, with at
 most a point of error given up and at most a share of the uncompressed latency (which is computed,
@@ -90,6 +90,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--share", type=float, default=0.3)
+    parser.add_argument(
+        "--samplers", nargs="+", choices=CONTENDERS, default=["sensitivity", "nsga2"]
+    )
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -97,7 +100,7 @@ def main() -> None:
     lines = list(HEADER)
     with tempfile.TemporaryDirectory() as folder:
         whole = Whole(made[0], Path(folder))
-        for sampler in CONTENDERS:
+        for sampler in given.samplers:
             seeds = [found(made, whole, sampler, seed, given.share) for seed in range(given.seeds)]
             lines.append(_line(sampler, seeds))
             print(lines[-1], flush=True)
