@@ -90,12 +90,21 @@ def _line(sampler: str, stopping: str, found: list[Outcome], without: list[Outco
     """The figures of one way of stopping, beside those of none with the same seeds."""
     pairs = list(zip(found, without, strict=True))
     ends = mean(one.seconds for one, _ in pairs) / mean(other.seconds for _, other in pairs)
-    same = mean(one.reaches(NEARLY * other.share) / other.seconds for one, other in pairs)
+    same = [one.reaches(NEARLY * other.share) / other.seconds for one, other in pairs]
     return (
         f"{sampler:12} {stopping:8} {mean(one.share for one in found):12.4f}"
-        f" {mean(one.seconds for one in found):8.0f} {ends:8.2f} {same:12.2f}"
+        f" {mean(one.seconds for one in found):8.0f} {ends:8.2f} {_reached(same):>12}"
         f" {mean(one.stopped for one in found):8.1f} {mean(one.driver for one in found):9.1f}"
     )
+
+
+def _reached(shares: list[float]) -> str:
+    """The mean of those that got there, and how many did where not all."""
+    there = [share for share in shares if math.isfinite(share)]
+    if not there:
+        return "never"
+    few = f" {len(there)}/{len(shares)}" if len(there) < len(shares) else ""
+    return f"{mean(there):.2f}{few}"
 
 
 def _search(words: Sequence[str], made: tuple[Evaluator, Space], trials: int, seed: int) -> Outcome:

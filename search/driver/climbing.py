@@ -173,6 +173,13 @@ class Climbing:
         """What a trial in flight measured on its way."""
         return self._climbs[number].told
 
+    def expected(self, decision: Decision) -> list[float] | None:
+        """What a stopped trial would have ended with, as its objectives are stated."""
+        if decision.expected is None:
+            return None
+        directions = [objective.direction for objective in self._judged.objectives]
+        return list(minimised(decision.expected, directions))
+
     def rung_in_words(self, number: int) -> str:
         """Where a trial stands."""
         climb = self._climbs[number]

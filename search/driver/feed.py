@@ -182,13 +182,15 @@ class Feed:
 
     def _stop(self, decisions: Sequence[Decision]) -> None:
         """Tell the trials that are not evaluated further, with what they measured last."""
-        for number, reason in ((decision.trial, decision.reason) for decision in decisions):
+        for decision in decisions:
+            number = decision.trial
             told = self._climbing.told(number)
             attributes = {
                 ledger.MEASUREMENT: told[-1]["measurement"],
                 ledger.SECONDS: sum(t["seconds"] for t in told),
                 ledger.EVALUATIONS: sum(t["evaluations"] for t in told),
-                ledger.REASON: f"{reason}, {self._climbing.rung_in_words(number)}.",
+                ledger.REASON: f"{decision.reason}, {self._climbing.rung_in_words(number)}.",
+                ledger.EXPECTED: self._climbing.expected(decision),
             }
             measurement = Measurement.from_json([dict(row) for row in told[-1]["measurement"]])
             self._tell(number, measurement, attributes, stopped=True)

@@ -1,6 +1,7 @@
 """Optuna's own samplers: plain arguments in, an Optuna sampler out.
 
-Constraints reach those that know them (tpe, nsga2, nsga3, gp) through the trials themselves.
+Constraints reach those that know them (tpe, nsga2, nsga3, gp) through the trials themselves, and
+what stopped trials were expected to end with.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from optuna.samplers import (
 from optuna.trial import FrozenTrial
 
 from compressors.errors import UserError
+from search.samplers.expecting import ExpectingSampler
 from search.samplers.seeding import check_seeds, seeded
 from search.samplers.setting import Setting, at_least
 
@@ -67,7 +69,7 @@ class Tpe:
                 multivariate=self.multivariate,
                 constant_liar=True,
             )
-        return seeded(sampler, setting, self.seed_from, self.seeds)
+        return seeded(ExpectingSampler(sampler), setting, self.seed_from, self.seeds)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Nsga2:
     def build(self, setting: Setting) -> BaseSampler:
         """Optuna's NSGA-II, into whose first generation enqueued trials and seeds count."""
         sampler = _SeededNsga2(population_size=self.population, seed=setting.seed)
-        return seeded(sampler, setting, self.seed_from, self.seeds)
+        return seeded(ExpectingSampler(sampler), setting, self.seed_from, self.seeds)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class Nsga3:
     def build(self, setting: Setting) -> BaseSampler:
         """Optuna's NSGA-III, into whose first generation enqueued trials count."""
         with _quiet():
-            return _SeededNsga3(population_size=self.population, seed=setting.seed)
+            sampler = _SeededNsga3(population_size=self.population, seed=setting.seed)
+        return ExpectingSampler(sampler)
 
 
 @dataclass(frozen=True)
@@ -115,11 +118,12 @@ class Gp:
     def build(self, setting: Setting) -> BaseSampler:
         """Optuna's Gaussian-process sampler."""
         with _quiet():
-            return GPSampler(
+            sampler = GPSampler(
                 seed=setting.seed,
                 n_startup_trials=self.startup_trials,
                 warn_independent_sampling=False,
             )
+        return ExpectingSampler(sampler)
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,12 @@ class Report:
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of a trial, and why where it is stopped."""
+    """What becomes of a trial; where it is stopped, why, and what it would have ended with."""
 
     trial: int
     verdict: Verdict
     reason: str | None = None
+    expected: tuple[float, ...] | None = None  # less is better
 
 
 @dataclass
@@ -98,8 +99,8 @@ class Scheduler:
         gone = self._enter(report, "went_on" if through else "stopped" if doomed else "waits")
         own = Decision(report.trial, "go_on" if through else "wait")
         if doomed:
-            own = Decision(report.trial, "stop", DOMINATED)
-        decisions = {trial: Decision(trial, "stop", BEHIND) for trial in gone}
+            own = self._stop(report.trial, report.rung, DOMINATED)
+        decisions = {trial: self._stop(trial, report.rung, BEHIND) for trial in gone}
         decisions.update({found.trial: found for found in self._review(report.rung)})
         own = decisions.pop(report.trial, own)
         self._forget(d.trial for d in (own, *decisions.values()) if d.verdict == "stop")
@@ -124,9 +125,13 @@ class Scheduler:
 
     def drain(self) -> list[Decision]:
         """Nothing more will be reported: whoever waits is stopped."""
-        found = [t for level in self._levels.values() for t in level.rung.dismiss()]
-        self._forget(found)
-        return [Decision(trial, "stop", BEHIND) for trial in sorted(found)]
+        found = [
+            self._stop(trial, number, BEHIND)
+            for number, level in self._levels.items()
+            for trial in level.rung.dismiss()
+        ]
+        self._forget(decision.trial for decision in found)
+        return sorted(found, key=lambda decision: decision.trial)
 
     def runs_through(self, trial: int) -> bool:
         """Whether a trial is evaluated in full whatever it reports."""
@@ -149,11 +154,17 @@ class Scheduler:
         found = self._levels[number].rung.review(self.rules.keep, self._deviations)
         for trial in found.good:
             if self._dominated(self._seen[trial][number]):  # by one that finished meanwhile
-                yield Decision(trial, "stop", DOMINATED)
+                yield self._stop(trial, number, DOMINATED)
             else:
                 yield Decision(trial, "go_on")
         for trial in found.hopeless:
-            yield Decision(trial, "stop", BEHIND)
+            yield self._stop(trial, number, BEHIND)
+
+    def _stop(self, trial: int, number: int, reason: str) -> Decision:
+        """A trial ends at a rung, which it has reported."""
+        look = self._look(self._seen[trial][number])
+        expected = self._expected(self._levels[number], look[None])[0]
+        return Decision(trial, "stop", reason, tuple(map(float, expected)))
 
     def _dominated(self, report: Report) -> bool:
         """Whether a finished trial dominates the best that this one can hope for."""

@@ -79,6 +79,10 @@ def test_trials_end_in_full_or_are_stopped_with_what_they_measured(tmp_path: Pat
         if row.state == "stopped_early" and mine:
             assert row.reason is not None
             assert f"after rung {len(mine)} of" in row.reason
+            names = [objective.name for objective in rows.objectives]
+            expected = dict(zip(names, kept[ledger.EXPECTED], strict=True))
+            del expected["error"]  # training may yet do anything to it
+            assert expected == {name: row.measurement[name].value for name in expected}
             assert not list((tmp_path / "trials").glob(f"{row.number}.*"))
     assert not list((tmp_path / "trials").glob("*.recovery"))
     assert {row.state for row in front.find(rows).members} == {"complete"}
