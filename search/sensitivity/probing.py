@@ -1,7 +1,8 @@
 """What a search wants to know before it tries settings, and the surrogates made of the answers.
 
 First the scores of every single choice; then, of those that scores say nothing about, the measured
-change; once the front's middle is known, the changes around it. Stateless but for what it learned.
+change; once the front's middle is known, the changes around it. Choices of bits for weights and
+inputs are known by their halves where they are many. Stateless but for what it learned.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from compressors.policies.policy import Policy
 from evaluation.probing.probe import Finding, Probe
 from search.sensitivity.coding import Coding, Rows
 from search.sensitivity.coding import kept as kept_of
+from search.sensitivity.halves import Pair, damages, measured, pairs_of
 from search.sensitivity.surrogates import Additive, LogitAdditive, Surrogate
 from search.sensitivity.work import Work
 
@@ -48,7 +50,12 @@ class Findings:
         self._answered: set[bytes] = set()  # middles of which nothing is missing
         self._asked: dict[bytes, list[tuple[int, str]]] = {}
         self.singles = _singles(coding)
-        self._scores = Probe("scores", tuple(s.policy for s in self.singles), "", SCORE_SAMPLES)
+        self._pairs = _pairs(self.singles, coding)
+        policies = (
+            self._pairs[s.policy].weights if s.policy in self._pairs else s.policy
+            for s in self.singles
+        )
+        self._scores = Probe("scores", tuple(dict.fromkeys(policies)), "", SCORE_SAMPLES)
 
     def learn(self, probe: Probe, finding: Finding | None) -> None:
         """Keep an answer."""
@@ -72,8 +79,10 @@ class Findings:
     def table(self) -> Additive:
         """The damage of each choice alone: its score, else its measured change, else a guess."""
         table = _guessed(self._coding)
-        self._fill(table, [self._scores])
-        self._fill(table, self._of_unscored())
+        known = self._known([self._scores, *self._of_unscored()])
+        known |= damages(self._pairs, known)
+        for single in self.singles:
+            table[single.column] = known.get(single.policy, table[single.column])
         return Additive("gauss_newton", table)
 
     def surrogates(self, middle: Rows | None = None) -> list[Surrogate]:
@@ -91,21 +100,21 @@ class Findings:
             found += [] if around is None else [around]
         return found
 
-    def _fill(self, table: Floats, probes: Sequence[Probe]) -> None:
-        columns = {single.policy: single.column for single in self.singles}
+    def _known(self, probes: Sequence[Probe]) -> dict[str, float]:
+        """The damage of each policy of which one of the probes told it."""
+        found = {}
         for probe in probes:
             finding = self._learned.get(probe)
             damage = () if finding is None else finding.damage
             for policy, value in zip(probe.policies, damage, strict=False):
                 if np.isfinite(value):
-                    table[columns[policy]] = max(float(value), 0.0)
+                    found[policy] = max(float(value), 0.0)
+        return found
 
     def _of_unscored(self) -> list[Probe]:
-        finding = self._learned.get(self._scores)
-        known = np.full(len(self.singles), np.nan) if finding is None else finding.damage
-        pairs = zip(self.singles, known, strict=True)
-        policies = [single.policy for single, value in pairs if not np.isfinite(value)]
-        return _probes(policies, "")
+        scored = self._known([self._scores])
+        policies = [policy for policy in self._scores.policies if policy not in scored]
+        return _probes([*policies, *measured(self._pairs.values())], "")
 
     def _around(self, middle: Rows) -> list[Probe]:
         near = [policy for _, policy in self._near(middle)]
@@ -172,6 +181,16 @@ def _singles(coding: Coding) -> list[Single]:
             policy = policy_yaml.dump(coding.single(knob, index))
             if policy != EMPTY:
                 found.append(Single(int(start) + index, policy))
+    return found
+
+
+def _pairs(singles: Sequence[Single], coding: Coding) -> dict[str, Pair]:
+    """Of all knobs with many choices for weights and inputs together, the halves of these."""
+    found: dict[str, Pair] = {}
+    for knob, start, size in zip(coding.knobs, coding.starts, coding.sizes, strict=True):
+        if knob.kind == "quantize":
+            own = [s.policy for s in singles if start <= s.column < start + size]
+            found |= pairs_of(own)
     return found
 
 
