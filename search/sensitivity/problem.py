@@ -1,7 +1,9 @@
 """What a search is after: objectives as losses, the box in which they count, bounds to keep.
 
 Losses are values turned so that less is better; scaled losses run from 0 at an ideal that nothing
-beats to 1 at the reference point, or at a bound where that is tighter. Knows no study.
+beats to 1 at the reference point, or at a bound where that is tighter. The quality's ideal is the
+uncompressed model's, or the best that was measured: to hope for more is to bet on chance. Knows no
+study.
 """
 
 from __future__ import annotations
@@ -91,13 +93,19 @@ class Problem:
         for column, objective in enumerate(self.objectives):
             sign = 1.0 if objective.direction == "minimize" else -1.0
             known = reference.get(objective.name)
-            losses = seen[:, column] if len(seen) else np.zeros(1)
-            edge = float(losses.max()) if known is None else self._edge(objective, sign, known)
+            losses = seen[:, column]
+            unknown = float(losses.max()) if len(losses) else 0.0
+            edge = unknown if known is None else self._edge(objective, sign, known)
             bound = self._bound(objective, sign, known)
-            low = -1.0 if objective.unit == "fraction" and sign < 0 else 0.0
+            low = self._low(objective, sign, known)
             worst.append(min(edge, bound))
-            ideal.append(min(low, float(losses.min()), worst[-1] - THIN))
+            ideal.append(min(low, float(losses.min(initial=np.inf)), worst[-1] - THIN))
         return Box(np.array(ideal), np.array(worst))
+
+    def _low(self, objective: Objective, sign: float, known: float | None) -> float:
+        if objective.name == self.quality and known is not None:
+            return sign * known
+        return -1.0 if objective.unit == "fraction" and sign < 0 else 0.0
 
     def _edge(self, objective: Objective, sign: float, known: float) -> float:
         given = (self.reference_point or {}).get(objective.name)
