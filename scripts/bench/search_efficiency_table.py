@@ -157,6 +157,14 @@ def draw(results: Results, told: Mapping[str, str], experiments: Sequence[str], 
             axis.axhline(target, color="0.6", linewidth=0.8, linestyle=":")
         axis.set(xscale="log", xlabel="evaluations", title=experiment)
     axes[0][0].set_ylabel("hypervolume, share of the box")
-    axes[0][-1].legend(fontsize="small", frameon=False)
+    lines = {line.get_label(): line for axis in axes[0] for line in axis.get_lines()[::-1]}
+    named = [(line, words) for words in told.values() if (line := lines.get(words)) is not None]
+    figure.legend(
+        *zip(*named, strict=True),
+        loc="outside lower center",
+        ncols=4,
+        fontsize="small",
+        frameon=False,
+    )
     figure.savefig(path, dpi=120)
     plt.close(figure)
