@@ -1,4 +1,4 @@
-"""What operators take on this machine, as they were measured: one CSV file that only grows.
+"""What a model's operators take on this machine, as measured: one CSV file that only grows.
 
 A price is kept in milliseconds at the pace that the machine had when the first was taken: with
 new prices comes a new measurement of the yardstick, and they are scaled by how it has changed. Of a

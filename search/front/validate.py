@@ -32,7 +32,6 @@ from evaluation.measurement import (
     Metric,
     Value,
 )
-from evaluation.measuring.floor import floor_file
 from evaluation.target import Artifact, Timing, why_untimed
 from search.front import timekeeping
 from search.front.front import Front
@@ -123,14 +122,18 @@ def _timed_with_floor(
     All in one run: a floor of another minute may lie above files that it is beneath.
     """
     with TemporaryDirectory(prefix="paredown-floor-") as folder:
-        floor = floor_file(evaluator.target, Path(folder)) if _measures(evaluator.target) else None
+        floor = _floor(evaluator.target, Path(folder))
         if floor is None:
             return [*timed(evaluator, reference, files), None]
         return timed(evaluator, reference, [*files, floor])
 
 
-def _measures(target: Any) -> bool:
-    return target.basis == "measured" and why_untimed(target) is None
+def _floor(target: Any, folder: Path) -> Path | None:
+    if target.basis != "measured" or why_untimed(target) is not None:
+        return None
+    from evaluation.measuring.floor import floor_file
+
+    return floor_file(target, folder)
 
 
 def timed(evaluator: Evaluates, reference: Path, files: Sequence[Path]) -> list[Timing | None]:
