@@ -105,7 +105,9 @@ def main() -> None:
             lines.append(_line(sampler, seeds))
             print(lines[-1], flush=True)
     table = "\n".join(lines)
-    page.put(given.docs, "constrained", INTRODUCTION.format(share=given.share) + table)
+    page.put(
+        given.docs, "constrained", INTRODUCTION.format(share=given.share, seeds=given.seeds) + table
+    )
 
 
 def _line(sampler: str, seeds: Sequence[Bounded]) -> str:
@@ -126,7 +128,7 @@ error given up, at most {share:g} of the uncompressed model's latency. Sizes are
 uncompressed model's; medians over seeds.
 
 ```
-PYTHONPATH=. python scripts/bench/constrained.py
+PYTHONPATH=. python scripts/bench/constrained.py --seeds {seeds}
 ```
 
 """
