@@ -165,7 +165,8 @@ class Brain:
             return np.zeros(len(settings)), 0
         gain = screening.expected_gain(losses, view.reached, view.box)
         broken = screening.excess(view.problem, priced, len(settings))
-        return gain, screening.best(gain, broken, screening.outside(losses, view.box))
+        away, left = (f(losses, view.box) for f in (screening.outside, screening.short))
+        return gain, screening.best(gain, broken, away, left)
 
     def _idea(self, view: View, row: Rows, phase: str, epochs: float | None = None) -> Idea:
         settings = view.coding.settings(row[None])
