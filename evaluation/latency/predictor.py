@@ -84,12 +84,14 @@ class Predictor:
 
     def _against(self, artifact: Artifact, reference: Artifact, anchor: Latency) -> Latency:
         fitted = self._known(reference) or PLAIN
-        raw = max(fitted.latency_ms(self._model(artifact, reference)), LEAST_MS)
-        own = self._model(reference, reference)
-        base = fitted.first_ms or max(fitted.latency_ms(own), LEAST_MS)
+        raw = self._raw(fitted, artifact, reference)
+        base = fitted.first_ms or self._raw(fitted, reference, reference)
         predicted = raw * anchor.median_ms / base
         relative = sqrt((anchor.spread_ms / anchor.median_ms) ** 2 + fitted.departure**2)
         return Latency(predicted, predicted * relative)
+
+    def _raw(self, fitted: Correction, artifact: Artifact, reference: Artifact) -> float:
+        return max(fitted.latency_ms(self._model(artifact, reference)), LEAST_MS)
 
     def _measured(self, reference: Artifact) -> Latency:
         found = self.files.latency(reference, reference)
