@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from compressors.policies import policy_yaml
 from compressors.policies.policy import Policy
@@ -26,20 +27,22 @@ class Pair:
 
     weights: str
     inputs: str
-    like: str  # what the inputs of one knob share but for their width
+    like: Policy  # what the inputs of one knob share but for their width
     width: int
 
 
-def pairs_of(policies: Sequence[str]) -> dict[str, Pair]:
-    """Of one knob's choices, those to be halved: none where they are few."""
-    found = {text: _pair(policy_yaml.load(text)) for text in policies}
-    known = {text: pair for text, pair in found.items() if pair is not None}
-    return known if len(known) > FEW else {}
+def pairs_of(policies: Mapping[str, Policy]) -> dict[str, Pair]:
+    """Of one knob's choices, by their texts, those to be halved: none where they are few."""
+    both = {text: policy for text, policy in policies.items() if _is_pair(policy)}
+    if len(both) <= FEW:
+        return {}
+    written = cache(policy_yaml.dump)  # halves are few, and to write one takes a while
+    return {text: _pair(policy, written) for text, policy in both.items()}
 
 
 def measured(pairs: Iterable[Pair]) -> list[str]:
     """The inputs' halves that are measured: of those alike the narrowest, and the one half way."""
-    by_like: dict[str, dict[int, str]] = {}
+    by_like: dict[Policy, dict[int, str]] = {}
     for pair in pairs:
         by_like.setdefault(pair.like, {})[pair.width] = pair.inputs
     chosen = (_chosen(sorted(widths)) for widths in by_like.values())
@@ -49,7 +52,7 @@ def measured(pairs: Iterable[Pair]) -> list[str]:
 
 def damages(pairs: Mapping[str, Pair], known: Mapping[str, float]) -> dict[str, float]:
     """What each choice does whose halves are known well enough."""
-    points: dict[str, dict[int, float]] = {}
+    points: dict[Policy, dict[int, float]] = {}
     for pair in pairs.values():
         if pair.inputs in known:
             points.setdefault(pair.like, {})[pair.width] = max(known[pair.inputs], LEAST)
@@ -79,25 +82,27 @@ def _chosen(widths: Sequence[int]) -> list[int]:
     return list(dict.fromkeys((widths[0], widths[len(widths) // 2])))
 
 
-def _pair(policy: Policy) -> Pair | None:
+def _is_pair(policy: Policy) -> bool:
     steps = [entry.quantize for entry in policy.layers]
-    if not steps or any(s is None or None in (s.weights, s.activations) for s in steps):
-        return None
-    width = min(step.activations or 0 for step in steps if step)
+    return bool(steps) and all(s and None not in (s.weights, s.activations) for s in steps)
+
+
+def _pair(policy: Policy, written: Callable[[Policy], str]) -> Pair:
+    steps = [entry.quantize for entry in policy.layers if entry.quantize]
     return Pair(
-        weights=_with(policy, _of_weights),
-        inputs=_with(policy, _of_inputs),
+        weights=written(_with(policy, _of_weights)),
+        inputs=written(_with(policy, _of_inputs)),
         like=_with(policy, lambda step: replace(_of_inputs(step), activations=8)),
-        width=width,
+        width=min(step.activations or 0 for step in steps),
     )
 
 
-def _with(policy: Policy, half: Callable[[Quantize], Quantize]) -> str:
+def _with(policy: Policy, half: Callable[[Quantize], Quantize]) -> Policy:
     layers = (
         entry if entry.quantize is None else replace(entry, quantize=half(entry.quantize))
         for entry in policy.layers
     )
-    return policy_yaml.dump(replace(policy, layers=tuple(layers)))
+    return replace(policy, layers=tuple(layers))
 
 
 def _of_weights(step: Quantize) -> Quantize:

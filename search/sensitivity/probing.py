@@ -33,10 +33,11 @@ EMPTY = policy_yaml.dump(Policy())
 
 @dataclass(frozen=True)
 class Single:
-    """One choice of one knob, as a column of the settings and as a policy."""
+    """One choice of one knob, as a column of the settings and as a policy, written and made."""
 
     column: int
     policy: str
+    made: Policy
 
 
 class Findings:
@@ -178,9 +179,10 @@ def _singles(coding: Coding) -> list[Single]:
         if coding.knobs[knob].kind == "policy":
             continue
         for index in range(int(size)):
-            policy = policy_yaml.dump(coding.single(knob, index))
+            made = coding.single(knob, index)
+            policy = policy_yaml.dump(made)
             if policy != EMPTY:
-                found.append(Single(int(start) + index, policy))
+                found.append(Single(int(start) + index, policy, made))
     return found
 
 
@@ -189,7 +191,7 @@ def _pairs(singles: Sequence[Single], coding: Coding) -> dict[str, Pair]:
     found: dict[str, Pair] = {}
     for knob, start, size in zip(coding.knobs, coding.starts, coding.sizes, strict=True):
         if knob.kind == "quantize":
-            own = [s.policy for s in singles if start <= s.column < start + size]
+            own = {s.policy: s.made for s in singles if start <= s.column < start + size}
             found |= pairs_of(own)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import product
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from compressors.policies import policy_yaml
 from compressors.policies.policy import LayerPolicy, Policy
 from compressors.policies.steps import Quantize
-from search.sensitivity.halves import FEW, at_width, damages, measured, pairs_of
+from search.sensitivity.halves import FEW, Pair, at_width, damages, measured, pairs_of
 
 WIDTHS = (2, 3, 4, 5, 6, 8)
 
@@ -19,6 +20,10 @@ WIDTHS = (2, 3, 4, 5, 6, 8)
 def policy(weights: int | None, inputs: int | None, dynamic: bool = False) -> str:
     step = Quantize(weights, inputs, dynamic=dynamic)
     return policy_yaml.dump(Policy(layers=(LayerPolicy("fc", quantize=step),)))
+
+
+def pairs(policies: Iterable[str]) -> dict[str, Pair]:
+    return pairs_of({text: policy_yaml.load(text) for text in policies})
 
 
 PAIRS = {policy(w, a): (w, a) for w, a in product(WIDTHS, WIDTHS)}
@@ -37,25 +42,25 @@ def alone(text: str) -> float:
 
 def test_of_many_pairs_few_inputs_are_measured_and_all_are_known() -> None:
     singles = [policy(4, None), policy(None, 8)]  # one half is float: they are no pairs
-    pairs = pairs_of([*singles, *PAIRS])
-    asked = measured(pairs.values())
+    halved = pairs([*singles, *PAIRS])
+    asked = measured(halved.values())
     assert asked == [policy(None, 2), policy(None, 5)]
-    known = {text: alone(text) for text in (*asked, *(pair.weights for pair in pairs.values()))}
-    found = damages(pairs, known)
+    known = {text: alone(text) for text in (*asked, *(pair.weights for pair in halved.values()))}
+    found = damages(halved, known)
     assert found == {text: pytest.approx(4.0**-w + 0.5 * 4.0**-a) for text, (w, a) in PAIRS.items()}
 
 
 def test_inputs_of_another_kind_are_measured_for_themselves() -> None:
     mixed = [policy(w, a, dynamic) for w, a, dynamic in product((2, 4), (4, 8), (False, True))]
-    pairs = pairs_of(mixed)
-    assert len(measured(pairs.values())) == 2 * 2
-    known = {pair.weights: 1.0 for pair in pairs.values()} | {policy(None, 4): 0.5}
-    assert set(damages(pairs, known)) == {policy(w, a) for w, a in product((2, 4), (4, 8))}
+    halved = pairs(mixed)
+    assert len(measured(halved.values())) == 2 * 2
+    known = {pair.weights: 1.0 for pair in halved.values()} | {policy(None, 4): 0.5}
+    assert set(damages(halved, known)) == {policy(w, a) for w, a in product((2, 4), (4, 8))}
 
 
 def test_few_pairs_are_left_whole() -> None:
-    assert pairs_of(list(PAIRS)[:FEW]) == {}
-    assert len(pairs_of(list(PAIRS)[: FEW + 1])) == FEW + 1
+    assert pairs(list(PAIRS)[:FEW]) == {}
+    assert len(pairs(list(PAIRS)[: FEW + 1])) == FEW + 1
 
 
 @given(
