@@ -27,7 +27,7 @@ from evaluation.measuring.remembered import Latency, LatencyCache
 from evaluation.target import Artifact
 
 PREPARING = "measuring what operators take on this machine, once"
-METHOD = "prices-4"  # how prices and predictions are made: others are not taken for these
+METHOD = "prices-5"  # how prices and predictions are made: others are not taken for these
 LEAST_MS = 1e-4  # of a prediction: nothing is for nothing
 UNPRICED_MS = 0.002  # of an operator that cannot run alone: shapes and indices, mostly
 

@@ -27,7 +27,7 @@ from evaluation.measuring.opened import Opened
 from evaluation.measuring.operators import Operator, Price
 from evaluation.measuring.remembered import Latency, LatencyCache, processor
 from evaluation.measuring.runner import Array, Opener
-from evaluation.measuring.sampling import Block, Effort
+from evaluation.measuring.sampling import TIMED, Block, Effort
 from evaluation.measuring.timing import BOUND, QUICK, departure, noise, timings, widened
 from evaluation.target import Artifact, Timing
 from evaluation.task import Predict
@@ -74,6 +74,7 @@ class Files:
             "runtime": runtime,
             "threads": threads,
             "batch": batch,
+            "timed": TIMED,
             **(knobs or {}),
         }
         latencies = LatencyCache(cache_dir(cache) / "latency", conditions)

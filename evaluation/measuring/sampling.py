@@ -10,11 +10,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from random import Random
 from statistics import median
 from time import perf_counter
 
 Call = Callable[[], object]
-Turn = tuple[float, float]  # what a callable took, and the first beside it
+TIMED = "turns-2"  # how samples are taken and read: times of other ways are not taken for these
+ABOUT = (0.6, 1.4)  # of the calls that make a sample
+Turn = tuple[float, float, float]  # what a callable took; the first just before, and just after
+
+_lengths = Random()  # of its own, so that nobody's draws depend on what was timed
 
 
 @dataclass(frozen=True)
@@ -40,17 +45,26 @@ class Effort:
 class Block:
     """Milliseconds a call, for each callable: a mean each round, and every call of its burst.
 
-    `beside` is what the first callable took just before and after each of those means.
+    `before` and `after` are what the first callable took beside each of those means.
     """
 
     rounds: list[list[float]]
-    beside: list[list[float]]
+    before: list[list[float]]
+    after: list[list[float]]
     bursts: list[list[float]]
 
     def ratios(self, column: int) -> list[float]:
-        """What a callable took in each round, in the time of the first beside it."""
-        pairs = zip(self.rounds[column], self.beside[column], strict=True)
-        return [took / first for took, first in pairs]
+        """What a callable took in each round, in the time of the first before it and after it.
+
+        Two ratios rather than one to their mean: of two samples one is more often hit by whoever
+        shares the core than a single one is, and the first would seem slower than its own copy.
+        """
+        firsts = (self.before[column], self.after[column])
+        return [
+            took / first
+            for beside in firsts
+            for took, first in zip(self.rounds[column], beside, strict=True)
+        ]
 
 
 def take(calls: Sequence[Call], effort: Effort) -> Block:
@@ -60,8 +74,10 @@ def take(calls: Sequence[Call], effort: Effort) -> Block:
         rounds = _rounds(calls, repeats, effort)
         bursts = [_burst(call, effort) for call in calls] if effort.burst_least else []
     columns = list(zip(*rounds, strict=True))
-    took, beside = ([[turn[part] for turn in column] for column in columns] for part in (0, 1))
-    return Block(took, beside, bursts)
+    took, before, after = (
+        [[turn[part] for turn in column] for column in columns] for part in range(3)
+    )
+    return Block(took, before, after, bursts)
 
 
 def _burst(call: Call, effort: Effort) -> list[float]:
@@ -96,15 +112,19 @@ def _round(first: tuple[Call, int], others: Sequence[tuple[Call, int]]) -> list[
     for call, repeats in others:
         took = _led_sample(call, repeats)
         firsts.append(_led_sample(*first))
-        turns.append((took, (firsts[-2] + firsts[-1]) / 2))
+        turns.append((took, firsts[-2], firsts[-1]))
     own = median(firsts)
-    return [(own, own), *turns]
+    return [(own, own, own), *turns]
 
 
 def _led_sample(call: Call, repeats: int) -> float:
-    """A sample after a call that does not count, which finds another's data in the caches."""
+    """A sample after a call that does not count, which finds another's data in the caches.
+
+    Samples are of unlike length: in step with whoever shares the core, always the same callable
+    would be the one that is interrupted.
+    """
     call()
-    return _sample(call, repeats)
+    return _sample(call, max(1, round(repeats * _lengths.uniform(*ABOUT))))
 
 
 def _sample(call: Call, repeats: int) -> float:

@@ -6,10 +6,12 @@ whatever disturbs the machine disturbs all of them. A sample is as many calls as
 millisecond, after one that does not count. The time is the mean of the blocks' medians; the
 speed-up the same of the ratios to the first's samples just before and after. Outlier rule: no
 sample is ever dropped, medians are what resists them. From block to block it is the mean, for a
-machine that others share has two paces more often than outliers, and a median jumps between them.
+machine that others share has two paces more often than outliers, and a median jumps between them;
+where there are blocks enough, the lowest and the highest are left out of it.
 
 A spread is half of the 95 % interval in which another run's figure is to be expected: Student's
-factor times the blocks' standard deviation times sqrt(2 / blocks), for both runs are a draw. It
+factor times the blocks' standard deviation (the outermost drawn in, where they are left out of the
+mean) times sqrt(2 / blocks), for both runs are a draw. It
 covers what differs between blocks (memory, caches, neighbours that come and go), and not what
 lasts longer than a run, as a machine that is hotter tomorrow. Percentiles and throughput are of
 single calls in bursts, one file at a time, as a server sees it: p99 of few calls is about their
@@ -34,6 +36,7 @@ from evaluation.target import Timing
 
 BOUND = 0.05  # of the time, between the same file and itself
 STUDENT = (math.inf, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # 95 %, by freedom
+TRIMMED_FROM = 5  # blocks
 QUICK = Effort(blocks=3, least=7, most=15, seconds=0.05, warm_seconds=0.1, burst_least=0)
 
 
@@ -76,7 +79,7 @@ def noise(effort: Effort | None = None) -> float:
 def _timing(blocks: Sequence[Block], column: int, batch: int) -> Timing:
     times = [median(block.rounds[column]) for block in blocks]
     ratios = [1 / median(block.ratios(column)) for block in blocks]
-    timing = Timing(fmean(times), _spread(times), fmean(ratios), _spread(ratios))
+    timing = Timing(*_figure(times), *_figure(ratios))
     calls = [call for block in blocks if block.bursts for call in block.bursts[column]]
     if not calls:
         return timing
@@ -85,10 +88,17 @@ def _timing(blocks: Sequence[Block], column: int, batch: int) -> Timing:
     return replace(timing, p50_ms=p50, p95_ms=p95, p99_ms=p99, throughput=throughput)
 
 
-def _spread(figures: Sequence[float]) -> float:
-    """Half of the interval for another run's figure; nothing is known of a single block."""
-    count = len(figures)
-    if count < 2:
-        return math.inf
-    factor = STUDENT[min(count, len(STUDENT)) - 1]
-    return factor * stdev(figures) * math.sqrt(2 / count)
+def _figure(blocks: Sequence[float]) -> tuple[float, float]:
+    """The trimmed mean, and half of the interval for another run's.
+
+    The interval is Yuen's, of the deviation with the outermost drawn in to their neighbours.
+    """
+    found = sorted(blocks)
+    cut = int(len(found) >= TRIMMED_FROM)
+    kept = found[cut : len(found) - cut]
+    if len(kept) < 2:  # nothing is known of a single block's spread
+        return fmean(kept), math.inf
+    drawn_in = [kept[0]] * cut + kept + [kept[-1]] * cut
+    share = len(kept) / len(found)
+    factor = STUDENT[min(len(kept), len(STUDENT)) - 1]
+    return fmean(kept), factor * stdev(drawn_in) / share * math.sqrt(2 / len(found))

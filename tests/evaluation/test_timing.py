@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
+import subprocess
+import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -54,7 +58,8 @@ def blocks_of(chance: random.Random, count: int, rounds: int = 9) -> list[Block]
 
 def block_of(rounds: list[list[float]], bursts: list[list[float]] | None = None) -> Block:
     """In each round the first took the same before and after every other."""
-    return Block(rounds, [rounds[0]] * len(rounds), bursts or [])
+    beside = [rounds[0]] * len(rounds)
+    return Block(rounds, beside, beside, bursts or [])
 
 
 @pytest.mark.parametrize("count", [3, 5, 10])
@@ -71,6 +76,32 @@ def test_one_outlier_moves_no_median() -> None:
     plain = timings([block_of([[1.0] * 9, [2.0] * 9])] * 5)[1]
     hit = timings([block_of([[1.0] * 9, [2.0] * 8 + [500.0]])] * 5)[1]
     assert hit == plain == Timing(2.0, 0.0, 0.5, 0.0)
+
+
+def test_one_block_out_of_step_moves_no_mean() -> None:
+    calm, odd = block_of([[1.0] * 9, [2.0] * 9]), block_of([[1.0] * 9, [0.2] * 9])
+    assert timings([calm] * 8 + [odd])[1] == Timing(2.0, 0.0, 0.5, 0.0)
+
+
+@pytest.fixture
+def shared_core() -> Iterator[None]:
+    """This process on one core, beside another that computes without end."""
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(mine)})
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    yield
+    other.kill()
+    other.wait()
+    os.sched_setaffinity(0, mine)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be chosen here")
+@pytest.mark.usefixtures("shared_core")
+def test_equals_are_equal_on_a_core_that_another_computes_on() -> None:
+    effort = Effort(blocks=7, warm_seconds=0.05, burst_least=0)
+    for twin in interleaved([lambda: spin(300)] * 4, effort)[1:]:
+        assert twin.speedup == pytest.approx(1, abs=max(0.1, twin.speedup_spread))
+        assert twin.speedup_spread < 0.5
 
 
 def test_bursts_tell_percentiles_and_throughput() -> None:
