@@ -36,6 +36,7 @@ class Effort:
     most: int = 41
     seconds: float = 0.2  # of a block, for each callable
     sample_ms: float = 1.0
+    lead_ms: float = 4.0  # of calls before a sample that do not count
     warm_seconds: float = 0.2  # of a block, for each callable, at most
     burst_least: int = 5  # calls; 0: no bursts
     burst_seconds: float = 0.06
@@ -70,8 +71,8 @@ class Block:
 def take(calls: Sequence[Call], effort: Effort) -> Block:
     """One block: warmed up, in turns, in bursts, with the garbage collector off."""
     with _no_collection():
-        repeats = [_warm(call, effort) for call in calls]
-        rounds = _rounds(calls, repeats, effort)
+        turns = [Turns(call, effort) for call in calls]
+        rounds = _rounds(turns, effort)
         bursts = [_burst(call, effort) for call in calls] if effort.burst_least else []
     columns = list(zip(*rounds, strict=True))
     took, before, after = (
@@ -89,42 +90,52 @@ def _burst(call: Call, effort: Effort) -> list[float]:
     return times
 
 
-def _rounds(calls: Sequence[Call], repeats: Sequence[int], effort: Effort) -> list[list[Turn]]:
+def _rounds(turns: Sequence[Turns], effort: Effort) -> list[list[Turn]]:
     """In turns with the first, there and back (A B A C A, A C A B A, ...).
 
     A machine that others share changes its pace within milliseconds: what a callable took is held
     against what the first takes right beside it.
     """
     rounds: list[list[Turn]] = []
-    pairs = list(zip(calls, repeats, strict=True))
-    end = perf_counter() + effort.seconds * len(calls)
+    end = perf_counter() + effort.seconds * len(turns)
     while len(rounds) < effort.least or (len(rounds) < effort.most and perf_counter() < end):
-        turn = -1 if len(rounds) % 2 else 1
-        own, *turns = _round(pairs[0], pairs[1:][::turn])
-        rounds.append([own, *turns[::turn]])
+        way = -1 if len(rounds) % 2 else 1
+        own, *others = _round(turns[0], turns[1:][::way])
+        rounds.append([own, *others[::way]])
     return rounds
 
 
-def _round(first: tuple[Call, int], others: Sequence[tuple[Call, int]]) -> list[Turn]:
+def _round(first: Turns, others: Sequence[Turns]) -> list[Turn]:
     """Every callable's time, and the first's beside it."""
-    firsts = [_led_sample(*first)]
+    firsts = [first.sample()]
     turns = []
-    for call, repeats in others:
-        took = _led_sample(call, repeats)
-        firsts.append(_led_sample(*first))
+    for other in others:
+        took = other.sample()
+        firsts.append(first.sample())
         turns.append((took, firsts[-2], firsts[-1]))
     own = median(firsts)
     return [(own, own, own), *turns]
 
 
-def _led_sample(call: Call, repeats: int) -> float:
-    """A sample after a call that does not count, which finds another's data in the caches.
+class Turns:
+    """A callable that takes turns with others, and how many calls make a sample of it."""
 
-    Samples are of unlike length: in step with whoever shares the core, always the same callable
-    would be the one that is interrupted.
-    """
-    call()
-    return _sample(call, max(1, round(repeats * _lengths.uniform(*ABOUT))))
+    def __init__(self, call: Call, effort: Effort) -> None:
+        self._call = call
+        took = _warm(call, effort)
+        self._repeats = max(1, math.ceil(effort.sample_ms / took))
+        self._leads = max(1, math.ceil(effort.lead_ms / took))
+
+    def sample(self) -> float:
+        """Milliseconds a call, after some that do not count.
+
+        Those find another's data in the caches: whoever has fewer turns than the first would seem
+        slower than it is. Samples are of unlike length: in step with whoever shares the core,
+        always the same callable would be the one that is interrupted.
+        """
+        for _ in range(self._leads):
+            self._call()
+        return _sample(self._call, max(1, round(self._repeats * _lengths.uniform(*ABOUT))))
 
 
 def _sample(call: Call, repeats: int) -> float:
@@ -135,18 +146,17 @@ def _sample(call: Call, repeats: int) -> float:
     return (perf_counter() - start) * 1e3 / repeats
 
 
-def _warm(call: Call, effort: Effort) -> int:
-    """Run until two windows in a row agree within 3 %; the number of calls that make a sample."""
+def _warm(call: Call, effort: Effort) -> float:
+    """Run until two windows in a row agree within 3 %; the milliseconds of a call."""
     end = perf_counter() + effort.warm_seconds
-    once = max(_sample(call, 2), 1e-4)
-    repeats = max(1, math.ceil(effort.sample_ms / once))
-    before = math.inf
+    now, before = max(_sample(call, 2), 1e-4), math.inf
+    repeats = max(1, math.ceil(effort.sample_ms / now))
     while perf_counter() < end:
-        now = median(_sample(call, repeats) for _ in range(5))
+        now = max(median(_sample(call, repeats) for _ in range(5)), 1e-4)
         if abs(now - before) <= 0.03 * now:
-            return max(1, math.ceil(effort.sample_ms / now))
+            break
         before = now
-    return repeats
+    return now
 
 
 @contextmanager

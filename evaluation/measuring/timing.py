@@ -2,12 +2,12 @@
 
 The run is a few blocks, each begun with freshly opened files: all are warmed up until their times
 are stable, then take turns with the first, there and back (A B A C A, A C A B A, ...), so that
-whatever disturbs the machine disturbs all of them. A sample is as many calls as take at least a
-millisecond, after one that does not count. The time is the mean of the blocks' medians; the
-speed-up the same of the ratios to the first's samples just before and after. Outlier rule: no
-sample is ever dropped, medians are what resists them. From block to block it is the mean, for a
-machine that others share has two paces more often than outliers, and a median jumps between them;
-where there are blocks enough, the lowest and the highest are left out of it.
+whatever disturbs the machine disturbs all of them. A sample is as many calls as take about a
+millisecond, after some milliseconds of calls that do not count. The time is the mean of the blocks'
+medians; the speed-up the same of the ratios to the first's samples just before and after. Outlier
+rule: no sample is ever dropped, medians are what resists them. From block to block it is the mean,
+for a machine that others share has two paces more often than outliers, and a median jumps between
+them; where there are blocks enough, the lowest and the highest are left out of it.
 
 A spread is half of the 95 % interval in which another run's figure is to be expected: Student's
 factor times the blocks' standard deviation (the outermost drawn in, where they are left out of the

@@ -111,8 +111,8 @@ def damage_of(problem: Problem, losses: Floats, reference: Mapping[str, float]) 
     assert place is not None
     known = reference.get(problem.quality)
     sign = problem.signs()[place]
-    best = float(np.nanmin(losses[:, place])) if known is None else sign * known
-    return np.maximum(losses[:, place] - best, 0.0) / problem.scale(reference)
+    best = float(np.nanmin(losses)) if known is None else sign * known
+    return np.maximum(losses - best, 0.0) / problem.scale(reference)
 
 
 def _quality(
@@ -125,30 +125,30 @@ def _quality(
     place = problem.place
     if place is None:
         return None
-    chosen = np.flatnonzero(past.done & np.isfinite(past.losses[:, place]))
-    if len(chosen) < FEW:
+    chosen, epochs, losses = past.seen()
+    if np.count_nonzero(past.done) < FEW:
         return None
-    damage = damage_of(problem, past.losses[chosen], reference)
-    chosen, damage = _nearest(chosen, damage)
-    settings, epochs = coding.settings(past.rows[chosen]), past.epochs[chosen]
+    damage = damage_of(problem, losses, reference)
+    kept = _nearest(damage)
+    chosen, epochs, losses, damage = chosen[kept], epochs[kept], losses[kept], damage[kept]
+    settings = coding.settings(past.rows[chosen])
     logs = np.log(surrogate(settings))
     centre, spread = float(logs.mean()), max(float(logs.std()), 1e-3)
     targets = np.log(damage + FLOOR) + RECOVERED * np.log1p(epochs)
     ridge = fit(_plain(logs, epochs, centre, spread), settings.steps, targets)
     expected = ridge.left_out - RECOVERED * np.log1p(epochs)
-    curve = Isotonic(expected, past.losses[chosen, place])
+    curve = Isotonic(expected, losses)
     return Quality(surrogate, ridge, centre, spread, curve)
 
 
-def _nearest(chosen: NDArray[np.intp], damage: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """At most so many trials: the latest half, and an even choice by damage of the others."""
-    if len(chosen) <= MOST:
-        return chosen, damage
-    late = np.arange(len(chosen) - MOST // 2, len(chosen))
-    by_damage = np.argsort(damage[: len(chosen) - MOST // 2], kind="stable")
+def _nearest(damage: Floats) -> NDArray[np.intp]:
+    """Places of at most so many: the latest half, and of the others an even choice by damage."""
+    if len(damage) <= MOST:
+        return np.arange(len(damage))
+    late = np.arange(len(damage) - MOST // 2, len(damage))
+    by_damage = np.argsort(damage[: len(damage) - MOST // 2], kind="stable")
     even = by_damage[np.linspace(0, len(by_damage) - 1, MOST // 2).astype(int)]
-    kept = np.sort(np.concatenate([even, late]))
-    return chosen[kept], damage[kept]
+    return np.sort(np.concatenate([even, late]))
 
 
 def _plain(logs: Floats, epochs: Floats, centre: float, spread: float) -> Floats:

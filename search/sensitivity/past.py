@@ -19,6 +19,7 @@ from search.sensitivity.problem import Problem
 from search.study import ledger
 
 Floats = NDArray[np.float64]
+Glimpses = tuple[tuple[float, float], ...]  # epochs, and the loss of quality after them
 EPOCHS = "recovery/epochs"
 
 
@@ -28,12 +29,13 @@ class Past:
 
     numbers: NDArray[np.int64]
     rows: Rows
-    epochs: Floats
+    epochs: Floats  # asked for
     losses: Floats  # measured where `done`, of a trial in flight predicted; NaN where unknown
     costs: Mapping[str, Floats]  # measured; NaN where not
     done: NDArray[np.bool_]  # complete
     in_flight: NDArray[np.bool_]  # running, or waiting to run
     stopped: NDArray[np.bool_]  # ended early: losses are a poorer measurement's
+    glimpses: tuple[Glimpses, ...]  # what each measured on its way, and in the end where `done`
     feasible: NDArray[np.bool_]
     seconds: Floats
     phases: tuple[str | None, ...]
@@ -42,9 +44,26 @@ class Past:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @property
+    def trained(self) -> Floats:
+        """The epochs that each is trained by now: of those stopped, less than asked for."""
+        ran = [seen[-1][0] if seen else 0.0 for seen in self.glimpses]
+        return np.where(self.stopped, ran, self.epochs)
+
     def asked(self, *phases: str) -> int:
         """How many trials were asked for this."""
         return sum(phase in phases for phase in self.phases)
+
+    def seen(self) -> tuple[NDArray[np.intp], Floats, Floats]:
+        """Everything measured of quality: trials' places, the epochs by then, the loss."""
+        told = [
+            (place, epochs, loss)
+            for place, seen in enumerate(self.glimpses)
+            for epochs, loss in seen
+            if np.isfinite(loss)
+        ]
+        places, epochs, losses = np.array(told, dtype=np.float64).reshape(-1, 3).T
+        return places.astype(np.intp), epochs, losses
 
 
 def _joined(first: Past, second: Past) -> Past:
@@ -72,6 +91,7 @@ class _Entry:
     done: bool
     in_flight: bool
     stopped: bool
+    glimpses: Glimpses
     feasible: bool
     seconds: float
     phase: str | None
@@ -122,19 +142,35 @@ class Reader:
             known = attributes.get(ledger.PREDICTED) or {}
         values = [known.get(name, np.nan) for name in self._problem.names]
         finished = trial.state.is_finished()
+        epochs, losses = float(trial.params.get(EPOCHS, 0.0)), tuple(self._problem.losses(values))
         return _Entry(
             row=self._coding.canonical(self._coding.encode(trial.params)[None])[0],
-            epochs=float(trial.params.get(EPOCHS, 0.0)),
-            losses=tuple(self._problem.losses(values)),
+            epochs=epochs,
+            losses=losses,
             costs=tuple(known.get(n, np.nan) if finished else np.nan for n in self._problem.priced),
             done=trial.state is TrialState.COMPLETE,
             in_flight=not finished,
             stopped=trial.state is TrialState.PRUNED,
+            glimpses=self._glimpses(trial, epochs, losses),
             feasible=ledger.feasible(tuple(trial.constraints.values())),
             seconds=float(attributes.get(ledger.SECONDS, np.nan)),
             phase=attributes.get(ledger.PHASE),
             params=trial.params,
         )
+
+    def _glimpses(self, trial: FrozenTrial, epochs: float, losses: Sequence[float]) -> Glimpses:
+        """The last of each length of training; the whole measurement last."""
+        place = self._problem.place
+        if place is None:
+            return ()
+        found: dict[float, float] = {}
+        for told in trial.user_attrs.get(ledger.RUNGS, ()):
+            measured = {row["name"]: row["value"] for row in told["measurement"]}
+            values = [measured.get(name, np.nan) for name in self._problem.names]
+            found[float(told["epochs"])] = self._problem.losses(values)[place]
+        if trial.state is TrialState.COMPLETE:
+            found[epochs] = losses[place]
+        return tuple(sorted(found.items()))
 
     def _arrays(self, entries: Mapping[int, _Entry]) -> Past:
         found = list(entries.values())
@@ -151,6 +187,7 @@ class Reader:
             done=np.array([e.done for e in found], dtype=bool),
             in_flight=np.array([e.in_flight for e in found], dtype=bool),
             stopped=np.array([e.stopped for e in found], dtype=bool),
+            glimpses=tuple(e.glimpses for e in found),
             feasible=np.array([e.feasible for e in found], dtype=bool),
             seconds=np.array([e.seconds for e in found]),
             phases=tuple(e.phase for e in found),

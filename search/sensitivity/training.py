@@ -47,9 +47,10 @@ class Seconds:
 def seconds(past: Past) -> Seconds:
     """What the finished trials took; an epoch is worth a trial until one was timed."""
     known = np.isfinite(past.seconds) & (past.seconds > 0)
-    short, long = known & (past.epochs == 0), known & (past.epochs > 0)
+    trained = past.trained
+    short, long = known & (trained == 0), known & (trained > 0)
     base = float(np.median(past.seconds[short])) if short.any() else 1.0
-    each = (past.seconds[long] - base) / past.epochs[long]
+    each = (past.seconds[long] - base) / trained[long]
     return Seconds(base, max(float(np.median(each)), 1e-3) if long.any() else base)
 
 
@@ -77,7 +78,9 @@ def _surprise(view: View, trained: NDArray[np.intp]) -> Floats:
     quality, past = view.forecast.quality, view.past
     if quality is None:
         return np.zeros(len(trained))
-    damage = damage_of(view.problem, past.losses, view.reference)[trained]
+    assert view.problem.place is not None
+    losses = past.losses[:, view.problem.place]
+    damage = damage_of(view.problem, losses, view.reference)[trained]
     expected = quality.logs(view.coding.settings(past.rows[trained]), past.epochs[trained])
     found: Floats = np.log(damage + FLOOR) - expected
     return found

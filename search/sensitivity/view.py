@@ -135,7 +135,7 @@ def correlations(
     costs = [past.costs[name][chosen] for name in problem.priced if name in problem.names]
     if len(chosen) < ENOUGH or problem.place is None or not costs:
         return {}
-    damage = damage_of(problem, past.losses[chosen], reference)
+    damage = damage_of(problem, past.losses[chosen, problem.place], reference)
     settings = coding.settings(past.rows[chosen])
     table = np.stack(costs, axis=1)
     return {s.name: at_fixed_cost(s(settings), damage, table) for s in surrogates}

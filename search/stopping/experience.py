@@ -30,6 +30,11 @@ class Gains:
         self._count = 0
         self.seen = 0  # in all
 
+    @property
+    def known(self) -> bool:
+        """Whether there is anything to expect by."""
+        return self._count >= LEAST
+
     def add(self, look: Floats, gain: float) -> None:
         """One trial that came to its end."""
         if self._count == 2 * MEMORY:
@@ -44,7 +49,7 @@ class Gains:
 
     def typical(self, looks: Floats) -> Floats:
         """What the like of each gained, as a rule; nothing where nothing is known."""
-        if self._count < LEAST:
+        if not self.known:
             return np.zeros(len(looks))
         found: Floats = np.median(self._of_the_like(looks), axis=1)
         return found
@@ -53,7 +58,7 @@ class Gains:
         """The most that the like of it gained; no end where none started as poorly."""
         qualities = self._looks[: self._count, self._quality]
         as_poor = np.count_nonzero(qualities >= look[self._quality])
-        if self._count < LEAST or as_poor < LEAST:
+        if not self.known or as_poor < LEAST:
             return np.inf
         return max(0.0, float(self._of_the_like(look[None]).max()))
 

@@ -93,6 +93,12 @@ class Rung:
         self._seated[:n] |= good
         return Review(self._of(good), self._of(hopeless))
 
+    def seat(self, trial: int) -> None:
+        """Let a trial that waits go on."""
+        here = self._trials[: self._count] == trial
+        self._waiting[: self._count][here] = False
+        self._seated[: self._count][here] = True
+
     def dismiss(self) -> list[int]:
         """Everybody who waits, who then waits no more."""
         found = self._of(self._waiting[: self._count])

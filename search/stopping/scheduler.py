@@ -88,7 +88,8 @@ class Scheduler:
         self._levels: dict[int, _Level] = defaultdict(
             lambda: _Level(Rung(looks, self.objectives), Gains(looks, self.quality))
         )
-        self._unbeaten = Unbeaten(self.objectives)
+        self._unbeaten = Unbeaten(self.objectives)  # beyond their confidence intervals
+        self._front = Unbeaten(self.objectives)
         self._seen: dict[int, dict[int, Report]] = defaultdict(dict)
         self._graced: set[int] = set()
 
@@ -103,6 +104,9 @@ class Scheduler:
         decisions = {trial: self._stop(trial, report.rung, BEHIND) for trial in gone}
         decisions.update({found.trial: found for found in self._review(report.rung)})
         own = decisions.pop(report.trial, own)
+        if own.verdict == "wait" and self._joins_front(report):
+            self._levels[report.rung].rung.seat(report.trial)
+            own = Decision(report.trial, "go_on")
         self._forget(d.trial for d in (own, *decisions.values()) if d.verdict == "stop")
         return [own, *decisions.values()]
 
@@ -118,6 +122,7 @@ class Scheduler:
             self._levels[rung].gains.add(self._look(earlier), gain)
         if report.broken <= 0:
             self._unbeaten.add(self._bound(report, 1))
+            self._front.add(self._bound(report, 0))
 
     def drop(self, trial: int) -> None:
         """A trial failed, or was stopped in an earlier run."""
@@ -165,6 +170,13 @@ class Scheduler:
         look = self._look(self._seen[trial][number])
         expected = self._expected(self._levels[number], look[None])[0]
         return Decision(trial, "stop", reason, tuple(map(float, expected)))
+
+    def _joins_front(self, report: Report) -> bool:
+        """Whether no finished trial beats what this one is expected to end with."""
+        level = self._levels[report.rung]
+        if not level.gains.known or report.broken > 0:
+            return False
+        return not self._front.beats(self._expected(level, self._look(report)[None])[0])
 
     def _dominated(self, report: Report) -> bool:
         """Whether a finished trial dominates the best that this one can hope for."""

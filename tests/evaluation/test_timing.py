@@ -41,7 +41,9 @@ def test_a_callable_with_twice_the_work_is_half_as_fast() -> None:
 
 def test_samples_take_turns_there_and_back() -> None:
     order: list[str] = []
-    effort = Effort(blocks=1, least=4, most=4, sample_ms=0, warm_seconds=0, burst_least=0)
+    effort = Effort(
+        blocks=1, least=4, most=4, sample_ms=0, lead_ms=0, warm_seconds=0, burst_least=0
+    )
     interleaved([lambda name=name: order.append(name) for name in "abc"], effort)  # type: ignore[misc]
     there_and_back = "aabbaaccaa" + "aaccaabbaa"  # each after a call that does not count
     assert "".join(order).endswith(there_and_back * 2)
@@ -98,10 +100,10 @@ def shared_core() -> Iterator[None]:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be chosen here")
 @pytest.mark.usefixtures("shared_core")
 def test_equals_are_equal_on_a_core_that_another_computes_on() -> None:
-    effort = Effort(blocks=7, warm_seconds=0.05, burst_least=0)
+    effort = Effort(blocks=7, lead_ms=0, warm_seconds=0.05, burst_least=0)
     for twin in interleaved([lambda: spin(300)] * 4, effort)[1:]:
         assert twin.speedup == pytest.approx(1, abs=max(0.1, twin.speedup_spread))
-        assert twin.speedup_spread < 0.5
+        assert twin.speedup_spread < 0.8
 
 
 def test_bursts_tell_percentiles_and_throughput() -> None:

@@ -29,8 +29,9 @@ Compile = Callable[..., ov.CompiledModel]
 
 MODELS = 6
 YARDSTICKS = 2
-TURNS = 40
-IN_A_ROW = 4
+TURNS = 15
+IN_A_ROW = 12  # calls of a model: the first of them find another's data in the caches
+LEADS, COUNTED = 4, 4  # calls of what runs beside it
 ROUNDED_MS = 0.001  # twice down, by half a microsecond
 NOT_RUN = "not_executed"
 
@@ -106,12 +107,13 @@ def _run(model: Call, others: Sequence[Call]) -> list[float]:
 
 
 def _took(call: Call) -> float:
-    """Milliseconds a call, after one that does not count: to change models takes time."""
-    call()
-    start = perf_counter()
-    for _ in range(IN_A_ROW):
+    """Milliseconds a call, after some that do not count: to change models takes time."""
+    for _ in range(LEADS):
         call()
-    return (perf_counter() - start) * 1e3 / IN_A_ROW
+    start = perf_counter()
+    for _ in range(COUNTED):
+        call()
+    return (perf_counter() - start) * 1e3 / COUNTED
 
 
 def _floor() -> Call:

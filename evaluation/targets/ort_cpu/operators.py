@@ -29,7 +29,15 @@ from evaluation.targets.ort_cpu.session import open_file, session_options
 COPIES = 9
 CHAIN = 8
 TOGETHER = 16  # operators whose models are open at once
-EFFORT = Effort(least=21, most=41, seconds=0.04, sample_ms=0.25, warm_seconds=0.02, burst_least=0)
+EFFORT = Effort(
+    least=21,
+    most=41,
+    seconds=0.04,
+    sample_ms=0.25,
+    lead_ms=0,
+    warm_seconds=0.02,
+    burst_least=0,
+)
 SHARED = 64  # numbers of a constant up to which all copies read one
 
 

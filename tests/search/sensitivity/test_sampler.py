@@ -11,9 +11,10 @@ import pytest
 
 from search.sensitivity import brain
 from search.sensitivity.genetic import evolve
+from search.sensitivity.past import EPOCHS
 from search.sensitivity.plan import Phases
 from search.sensitivity.sampler import SensitivitySampler
-from search.study.ledger import PHASE, PREDICTED
+from search.study.ledger import MEASUREMENT, PHASE, PREDICTED, RUNGS
 from tests.search.sensitivity.synthetic import (
     Network,
     go_on,
@@ -106,6 +107,37 @@ def test_enqueued_and_failed_trials_are_lived_with() -> None:
             study.tell(trial, NETWORK.values(trial.params))
     assert PHASE not in study.trials[0].user_attrs
     assert len({tuple(params.values()) for params in settings_of(study)}) == 10
+
+
+def off_by(told: bool) -> float:
+    """How far predictions of untrained settings are off where others were stopped untrained."""
+    network = Network(10, epochs=(0, 8))
+    mine = sampler(network)
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=mine)
+    study.set_user_attr("reference", network.reference())
+    go_on(network, study, 6)
+    random = optuna.samplers.RandomSampler(seed=1)
+    study.sampler = random
+    for _ in range(20):
+        trial = study.ask(network.space.distributions())
+        untrained = {**trial.params, EPOCHS: 0}
+        error, size = network.values(untrained)
+        row = [{"name": "error", "value": error}, {"name": "size_bytes", "value": size}]
+        if told:
+            trial.set_user_attr(RUNGS, [{"epochs": 0, "measurement": row}])
+        trial.set_user_attr(MEASUREMENT, row)
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    view = mine.view(study)
+    fresh = np.unique(mine._coding.draw(np.random.default_rng(2), 60), axis=0)
+    settings = mine._coding.settings(fresh)
+    priced = view.forecast.priced(settings)
+    expected = view.forecast.losses(settings, np.zeros(len(fresh)), priced)[:, 2, 0]
+    found = [network.values({**mine._coding.params(row), EPOCHS: 0})[0] for row in fresh]
+    return float(np.abs(expected - np.array(found)).mean())
+
+
+def test_of_stopped_trials_it_learns_what_they_measured_as_far_as_they_were_trained() -> None:
+    assert off_by(told=True) < 0.7 * off_by(told=False)
 
 
 def test_without_findings_it_searches_all_the_same() -> None:

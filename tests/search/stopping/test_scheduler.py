@@ -94,6 +94,17 @@ def test_within_the_confidence_interval_nobody_is_called_dominated() -> None:
     assert scheduler.report(Report(0, 0, (0.15, 0.5), (0.05, 0.0)))[0].verdict != "stop"
 
 
+def test_who_is_expected_on_the_finished_front_goes_on_though_others_are_better_placed() -> None:
+    scheduler = Scheduler(2, 0, Rules(grace=0, explore=0.0))
+    seen_through(scheduler, {0.10 + step / 100: 0.01 for step in range(10)})
+    verdicts = []
+    for trial, cost in enumerate([0.30, 0.31, 0.6]):  # the last is larger than those
+        report = Report(trial, 0, (0.15 + trial / 1000, cost), (0.5, 0.0))
+        verdicts.append(scheduler.report(report)[0].verdict)
+    assert verdicts[:2] == ["go_on", "go_on"]
+    assert verdicts[2] != "go_on"
+
+
 def test_slow_starters_are_allowed_for_once_their_like_was_seen_to_end_well() -> None:
     scheduler = Scheduler(2, 0, Rules(grace=0, explore=0.0))
     fast = {0.030 + step / 1000: 0.005 for step in range(10)}
