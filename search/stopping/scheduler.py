@@ -1,7 +1,8 @@
 """Who goes on to the next rung, who waits, who is stopped: decided as each trial reports.
 
 A trial goes on where it is among the best of its rung by what it is expected to end with:
-non-dominated rank, then crowding, as soon as it is, whatever else is in flight. It is stopped
+non-dominated rank, then crowding, as soon as it is, whatever else is in flight; or where no
+finished trial beats what it is expected to end with. It is stopped
 where a finished trial dominates the best that it can hope for, beyond both confidence intervals;
 or where it stands behind the best of its rung by more than chance. Else it waits. The first few
 and a random share run through, so that what is expected rests on trials nobody picked.
