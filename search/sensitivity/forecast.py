@@ -125,9 +125,9 @@ def _quality(
     place = problem.place
     if place is None:
         return None
-    chosen, epochs, losses = past.seen()
-    if np.count_nonzero(past.done) < FEW:
+    if np.count_nonzero(past.done & np.isfinite(past.losses[:, place])) < FEW:
         return None
+    chosen, epochs, losses = past.seen()
     damage = damage_of(problem, losses, reference)
     kept = _nearest(damage)
     chosen, epochs, losses, damage = chosen[kept], epochs[kept], losses[kept], damage[kept]
