@@ -98,11 +98,12 @@ def test_who_is_expected_on_the_finished_front_goes_on_though_others_are_better_
     scheduler = Scheduler(2, 0, Rules(grace=0, explore=0.0))
     seen_through(scheduler, {0.10 + step / 100: 0.01 for step in range(10)})
     verdicts = []
-    for trial, cost in enumerate([0.30, 0.31, 0.6]):  # the last is larger than those
-        report = Report(trial, 0, (0.15 + trial / 1000, cost), (0.5, 0.0))
+    for trial, cost in enumerate([0.30, 0.31, 0.32, 0.33, 0.34]):  # each beaten by those before it
+        report = Report(trial, 0, (0.12 + trial / 100, cost), (0.001, 0.0))
         verdicts.append(scheduler.report(report)[0].verdict)
-    assert verdicts[:2] == ["go_on", "go_on"]
-    assert verdicts[2] != "go_on"
+    assert verdicts == ["go_on"] * 5  # a third of the rung would be the first two
+    larger = Report(5, 0, (0.12, 0.6), (0.05, 0.0))  # than a finished trial that is as good
+    assert scheduler.report(larger)[0].verdict != "go_on"
 
 
 def test_slow_starters_are_allowed_for_once_their_like_was_seen_to_end_well() -> None:
