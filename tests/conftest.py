@@ -12,9 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 Paredown = Callable[..., "subprocess.CompletedProcess[str]"]
+
+settings.register_profile(  # no property is one of time, and a shared machine may pause
+    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,9 +47,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def hasty() -> Iterator[None]:
-    """Files are timed with few samples, for tests in which something else is looked at."""
+    """Few samples of time, and predictions that rest on few files, where something else counts."""
     from dataclasses import replace
 
+    from evaluation import evaluator
     from evaluation.measuring import files
     from evaluation.measuring.sampling import Effort
 
@@ -51,6 +58,8 @@ def hasty() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "Effort", lambda: few)
         patch.setattr(files, "TOGETHER", replace(few, burst_least=0))
+        patch.setattr(files, "SEARCH", replace(few, burst_least=0))
+        patch.setattr(evaluator, "SAMPLES", 2)
         yield
 
 
@@ -60,7 +69,7 @@ def paredown(tmp_path: Path) -> Paredown:
 
     def run(*words: str, cwd: Path = tmp_path, **options: Any) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).parent / "paredown"), *words]
-        options.setdefault("timeout", 300)
+        options.setdefault("timeout", 1200)
         return subprocess.run(command, cwd=cwd, text=True, capture_output=True, **options)
 
     return run

@@ -108,16 +108,16 @@ class Child:
         deadline = time.monotonic() + limits.seconds
 
         def look() -> None:
-            if time.monotonic() > deadline:
-                raise MeasurementError(
-                    f"The runtime gave no answer within {limits.seconds:g} s{about}; "
-                    "target.timeout_s is the limit."
-                )
             held = resident(self._process.pid)
             if held is not None and held > limits.memory_bytes:
                 raise MeasurementError(
                     f"The runtime took {held // MEGABYTE} MB of memory{about}, more than "
                     f"{limits.memory_bytes // MEGABYTE} MB; target.memory_mb is the limit."
+                )
+            if time.monotonic() > deadline:
+                raise MeasurementError(
+                    f"The runtime gave no answer within {limits.seconds:g} s{about}; "
+                    "target.timeout_s is the limit."
                 )
 
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from search.study.reading import read_rows
 
 DRIVER = Path(__file__).with_name("tiny_driver.py")
 TRIALS = 6
-PATIENCE = 90.0
+PATIENCE = 600.0  # only who hangs takes it
 
 
 def start(folder: Path, engine: str, workers: int = 2) -> subprocess.Popen[bytes]:
@@ -41,7 +42,7 @@ def until(what: Callable[[], object], patience: float = PATIENCE) -> None:
     deadline = time.monotonic() + patience
     while not what():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+        time.sleep(0.3)
 
 
 def finished_and_running(folder: Path, least: int) -> Callable[[], bool]:
@@ -82,18 +83,23 @@ def test_the_same_command_ends_with_the_total(
     engine: str, kills: list[tuple[signal.Signals, int]], tmp_path: Path
 ) -> None:
     told: dict[int, object] = {}
+    gate = tmp_path / "gate"
+    gate.mkdir()
     for how, after in kills:
+        for ticket in range(len(told), after):  # so many trials end, and the next are on their way
+            (gate / str(ticket)).touch()
         driver = start(tmp_path, engine)
         until(finished_and_running(tmp_path, after))
         os.kill(driver.pid, how)
         assert driver.wait(PATIENCE) != 0
-        until(lambda: not processes_of(tmp_path), 30)  # no worker outlives its driver
+        until(lambda: not processes_of(tmp_path), 120)  # no worker outlives its driver
         found = rows(tmp_path)
         assert found is not None
         if how != signal.SIGKILL:
             assert "running" not in [row.state for row in found.trials]
         told.update({row.number: row for row in found.complete()})
 
+    shutil.rmtree(gate)
     driver = start(tmp_path, engine, workers=1)
     assert driver.wait(PATIENCE) == 0, (tmp_path / "driver.log").read_text()
     found = rows(tmp_path)

@@ -15,7 +15,7 @@ def main(folder: str, engine: str, trials: int, workers: int) -> None:
     from tests.search.searches import tiny_search
 
     make = {"local": LocalEngine, "ray": RayEngine}[engine]
-    task = {"width": 32, "seconds": 1.5}
+    task = {"width": 32, "gate": str(Path(folder) / "gate")}
     run_search(tiny_search(Path(folder), make(workers), task=task, trials=trials))
 
 

@@ -21,6 +21,7 @@ from compressors.errors import UserError
 from evaluation.measuring.runner import Array
 
 OPENED = itertools.count()
+HANGS_S = 600  # longer than any test waits
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class BadOpener:
             raise UserError(f"There is no model file '{path}'.")
         word = path.read_text()
         if word == "hang at open":
-            time.sleep(60)
+            time.sleep(HANGS_S)
         return BadRunner(path, word)
 
 
@@ -63,9 +64,9 @@ class BadRunner:
 
 def goes_wrong(path: Path, word: str) -> None:
     if word == "hang":
-        started = subprocess.Popen(["sleep", "60"])
+        started = subprocess.Popen(["sleep", str(HANGS_S)])
         path.with_suffix(".started").write_text(str(started.pid))
-        time.sleep(60)
+        time.sleep(HANGS_S)
     if word == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if word == "exit":
@@ -78,4 +79,4 @@ def goes_wrong(path: Path, word: str) -> None:
         path.with_suffix(".seen").write_text(str(len(os.sched_getaffinity(0))))
     if word == "memory":
         hoard = [np.ones(1 << 20) for _ in range(64)]
-        time.sleep(60 + len(hoard))
+        time.sleep(HANGS_S + len(hoard))

@@ -21,7 +21,7 @@ INT8 = Policy(layers=tuple(LayerPolicy(name, quantize=Quantize(8, 8)) for name i
 
 
 @pytest.fixture(scope="module")
-def evaluator(tmp_path_factory: pytest.TempPathFactory) -> Evaluator:
+def evaluator(tmp_path_factory: pytest.TempPathFactory, hasty: None) -> Evaluator:
     return Evaluator(TinyTask(), OrtCpu(cache_dir=str(tmp_path_factory.mktemp("cache"))))
 
 

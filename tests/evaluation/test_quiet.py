@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -21,7 +22,7 @@ import sys, time
 from evaluation.measuring import quiet
 with quiet.busy():
     print("in", flush=True)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 300
     while time.monotonic() < end:
         time.sleep(0.005)
         {step}
@@ -52,7 +53,7 @@ def test_alone_pauses_a_worker_in_another_process(tmp_path: Path) -> None:
             before = ticks.stat().st_size
             time.sleep(0.3)
             assert ticks.stat().st_size == before
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while ticks.stat().st_size == before and time.monotonic() < deadline:
             time.sleep(0.01)
         assert ticks.stat().st_size > before
@@ -74,7 +75,7 @@ def test_a_killed_worker_holds_nobody_back() -> None:
     assert not entered.wait(0.3), "the worker makes no pause, so nobody may be alone yet"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert entered.wait(5)
+    assert entered.wait(60)
     thread.join()
 
 
@@ -86,7 +87,7 @@ def test_a_child_forked_meanwhile_keeps_no_lock(
     with hold():
         child = os.fork()
         if child == 0:
-            time.sleep(20)
+            time.sleep(300)
             os._exit(0)
     entered = threading.Event()
 
@@ -97,7 +98,7 @@ def test_a_child_forked_meanwhile_keeps_no_lock(
     thread = threading.Thread(target=wait_alone)
     try:
         thread.start()
-        assert entered.wait(5)
+        assert entered.wait(60)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -128,14 +129,16 @@ def test_two_timings_never_overlap() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
         assert not thread.is_alive()
     assert most == 1
 
 
 def test_a_pause_point_costs_microseconds() -> None:
     with quiet.busy():
-        start = time.perf_counter()
+        took = []
         for _ in range(200):
+            start = time.perf_counter()
             quiet.pause_point()
-        assert (time.perf_counter() - start) / 200 < 1e-3
+            took.append(time.perf_counter() - start)
+    assert median(took) < 1e-3

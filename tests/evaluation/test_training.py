@@ -26,7 +26,7 @@ def test_two_processes_at_once_train_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", ASK, str(tmp_path)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(command, **pipes) for _ in range(2)]  # type: ignore[call-overload]
-    answers = [process.communicate(timeout=120) for process in processes]
+    answers = [process.communicate(timeout=600) for process in processes]
     assert all(process.returncode == 0 for process in processes), answers
     assert answers[0][0] == answers[1][0] != ""
     assert sum("Training digits_mlp" in said for _, said in answers) == 1

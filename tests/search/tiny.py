@@ -57,10 +57,24 @@ def _clouds() -> tuple[Tensor, Tensor]:
     return centres[targets] + torch.randn(1797, 64, generator=generator), targets
 
 
-class TinyTask:
-    """`die_at` names a file: the process that finds it removes it and is killed at once.
+def _taken(path: Path) -> bool:
+    """Whether it was this process that removed the file."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
-    `seconds` is how long scoring takes at least, so that a test can act while a trial runs.
+
+def _passed(gate: Path) -> bool:
+    return not gate.is_dir() or any(_taken(ticket) for ticket in gate.iterdir())
+
+
+class TinyTask:
+    """`die_at` names a file: the process that removes it is killed at once.
+
+    `gate` names a folder: while it is there, each scoring waits until it has removed a file of it,
+    so that a test says how many trials end while another runs.
     """
 
     def __init__(
@@ -68,14 +82,14 @@ class TinyTask:
         width: int = 16,
         die_at: str | None = None,
         fail: bool = False,
-        seconds: float = 0.0,
+        gate: str | None = None,
     ) -> None:
         self.name = "tiny"
         self.metric: Metric = ERROR
         self._width = width
         self._die_at = die_at
         self._fail = fail
-        self._seconds = seconds
+        self._gate = gate
 
     def model(self) -> nn.Module:
         with torch.random.fork_rng():
@@ -103,12 +117,12 @@ class TinyTask:
         return nn.functional.cross_entropy(outputs, targets)
 
     def quality(self, predict: Predict, split: Split, fraction: float = 1.0) -> Value:
-        if self._die_at and Path(self._die_at).exists():
-            Path(self._die_at).unlink()
+        if self._die_at and _taken(Path(self._die_at)):
             os.kill(os.getpid(), 9)
         if self._fail:
             raise RuntimeError("this task cannot be evaluated")
-        time.sleep(self._seconds)
+        while self._gate and not _passed(Path(self._gate)):
+            time.sleep(0.02)
         wrong = total = 0
         with torch.no_grad():
             for batch in self.batches(split):

@@ -100,7 +100,7 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_continues(
     tmp_path: Path, paredown: Paredown
 ) -> None:
     words = ["search", "experiment=smoke", "target=npu_sim", "budget.trials=5", "tracking=none"]
-    words.append("space.recovery.epochs=[0,20]")  # long enough to be stopped on the way
+    words.append("space.recovery.epochs=[0,40]")  # long enough to be stopped on the way
     command = [str(Path(sys.executable).parent / "paredown"), *words]
     search = subprocess.Popen(
         command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -110,7 +110,7 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_continues(
         if line.startswith("[1/5]"):
             os.kill(search.pid, signal.SIGINT)
             break
-    _, said = search.communicate(timeout=60)
+    _, said = search.communicate(timeout=600)
     assert search.returncode == 130
     assert said.strip().endswith("paredown: stopped; the same command continues.")
     done = paredown(*words)

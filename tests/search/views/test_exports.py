@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from compressors.policies import policy_yaml
 from compressors.policies.policy import LayerPolicy, Policy, Recovery
 from compressors.policies.steps import LowRank, Quantize
 from evaluation.evaluator import Evaluator
+from evaluation.measuring.files import Files
+from evaluation.measuring.sampling import Block, Effort
 from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.tasks.digits_mlp import DigitsMLP
 from search.exports import exports
@@ -62,11 +65,29 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory, hasty: None) -> Done:
+def by_size() -> Iterator[None]:
+    """A file takes as long as it is large, so that it can be told whose time is told of whom."""
+
+    def block(_: Files, paths: Sequence[Path], effort: Effort) -> Block:
+        rounds = [[milliseconds(path)] * 3 for path in paths]
+        first = [rounds[0]] * len(rounds)
+        return Block(rounds, first, first, rounds if effort.burst_least else [])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Files, "_block", block)
+        yield
+
+
+def milliseconds(path: Path) -> float:
+    return path.stat().st_size * 1e-5
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory, by_size: None) -> Done:
     """A study of four trials, as a search leaves it."""
     folder = tmp_path_factory.mktemp("study")
     task = DigitsMLP(epochs=3)
-    target = OrtCpu(cache_dir=str(folder / "cache"))
+    target = OrtCpu(cache_dir=str(folder / "cache"), latency="measured")
     evaluator = Evaluator(task, target)
     (folder / "trials").mkdir()
     trials = []
@@ -134,16 +155,20 @@ def test_a_finished_study_has_its_files_and_says_where(done: Done) -> None:
 def test_exported_figures_come_from_the_files(finished: Done) -> None:
     content = finished.front()
     evaluator = finished.evaluator()
+    uncompressed = milliseconds(finished.folder / "trials" / "0.onnx")
     for member in content["members"]:
         file = finished.folder / "trials" / f"{member['trial']}.onnx"
         exported = member["exported"]
         assert exported["size_bytes"]["value"] == file.stat().st_size
+        faster = uncompressed / milliseconds(file)
+        assert exported["speedup"]["value"] == pytest.approx(faster, rel=0.01)
         again = evaluator.exported_quality(file, "test").value
         assert exported["test_error"]["value"] == pytest.approx(again)
     floor = content["timing"]["floor_ms"]["value"]
     assert 0 < floor < min(m["exported"]["latency_ms"]["value"] for m in content["members"])
     reference = content["reference"]["exported"]
-    assert reference["speedup"]["value"] == pytest.approx(1.0, abs=0.25)
+    assert reference["speedup"]["value"] == 1.0
+    assert reference["latency_ms"]["value"] == pytest.approx(uncompressed, rel=0.01)
 
 
 def test_finishing_again_measures_nothing_unless_asked(

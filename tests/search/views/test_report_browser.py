@@ -15,6 +15,7 @@ from tests.search.views import studies
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PATIENCE_MS = 180_000
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,9 @@ def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
     with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        launched = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE_MS
+        )
         yield launched
         launched.close()
 
@@ -45,6 +48,7 @@ def opened(browser: Any, page_file: Path, request: pytest.FixtureRequest) -> Ite
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
     )
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
@@ -83,7 +87,9 @@ def test_dark_and_light_differ_and_follow_the_reader(opened: Any) -> None:
 
     light = colors()
     opened.emulate_media(color_scheme="dark")
-    opened.wait_for_timeout(400)
+    opened.wait_for_function(  # the plots are drawn anew
+        "was => document.querySelector('#panel-0 .xtick text').style.fill !== was", arg=light[1]
+    )
     assert all(a != b for a, b in zip(light, colors(), strict=True))
 
 

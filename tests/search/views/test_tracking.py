@@ -7,9 +7,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,12 @@ def parents_and_children(uri: str) -> tuple[list, list]:
             key=lambda run: int(run.data.tags["trial"]),
         ),
     )
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that others share may need long for the last rows."""
+    monkeypatch.setattr(tracking, "LAST_CALL", 300.0)
 
 
 def assert_whole(uri: str, rows: StudyRows) -> None:
@@ -133,17 +140,24 @@ def test_more_params_than_a_batch_takes_are_all_written(tmp_path: Path, uri: str
     assert_whole(uri, rows)
 
 
-def test_a_trial_costs_the_search_less_than_thirty_milliseconds(tmp_path: Path, uri: str) -> None:
+def test_a_search_never_waits_for_the_store(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = threading.Event()
+    write = tracking._Writer._write
+
+    def slow(self: tracking._Writer, last: bool) -> None:
+        assert told.wait(300)
+        write(self, last)
+
+    monkeypatch.setattr(tracking._Writer, "_write", slow)
     listener = MlflowListener(uri, tmp_path / "study")
     rows = studies.study(30)
     listener.started(replace(rows, trials=()), 30)
-    spent = []
     for row in rows.trials:
-        start = time.perf_counter()
         listener.trial_finished(row)
-        spent.append(time.perf_counter() - start)
+    told.set()  # which nobody would, who waited for the store
     listener.closed()
-    assert sum(spent) / len(spent) < 0.03
     assert_whole(uri, rows)
 
 
@@ -210,7 +224,7 @@ class Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             try:
                 urllib.request.urlopen(f"{self.uri}/health", timeout=1)
@@ -222,7 +236,7 @@ class Server:
     def stop(self) -> None:
         if self._process is not None:
             os.killpg(self._process.pid, 15)
-            self._process.wait(20)
+            self._process.wait(120)
             self._process = None
 
 
@@ -238,21 +252,17 @@ def test_a_server_that_is_down_for_a_while_loses_nothing(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "PATIENCE", (0.2, 0.5))
-    monkeypatch.setattr(tracking, "LAST_CALL", 120.0)
     server.start()
     warnings: list[str] = []
     listener = MlflowListener(server.uri, tmp_path / "study", warn=warnings.append)
     listener.started(EMPTY, 12)
     for row in ROWS.trials[:4]:
         listener.trial_finished(row)
-    deadline = time.monotonic() + 30
-    while len(runs_or_none(server.uri)) < 5 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: len(runs_or_none(server.uri)) >= 5)
     server.stop()
     for row in ROWS.trials[4:8]:
         listener.trial_finished(row)
-    while not warnings and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: bool(warnings))
     server.start()
     for row in ROWS.trials[8:]:
         listener.trial_finished(row)
@@ -260,6 +270,13 @@ def test_a_server_that_is_down_for_a_while_loses_nothing(
     assert len(warnings) == 1
     assert "the search goes on" in warnings[0]
     assert_whole(server.uri, ROWS)
+
+
+def until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not what():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
 
 
 def runs_or_none(uri: str) -> list:
