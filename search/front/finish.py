@@ -19,6 +19,7 @@ from search.front.validate import FILES, Evaluates, reference_trial, validate
 from search.study.ledger import StudyRows
 from search.views import picture, report
 from search.views.figures import count
+from search.views.timing_words import unmeasured_sentences
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,6 +98,8 @@ def _tell(
         console.print("No trial is complete, so there is no front.", markup=False)
         return
     console.print(front_table(rows, front, validation, console.width))
+    for sentence in unmeasured_sentences(rows, validation):
+        console.print(sentence, style="yellow", markup=False, highlight=False)
     where = shown(folder)
     lines = [
         f"Everything lies in {where}/",

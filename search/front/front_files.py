@@ -36,6 +36,11 @@ class Validation:
     members: Mapping[str, Measurement] = field(default_factory=dict)
     reference: Measurement | None = None
     timing: Timekeeping | None = None
+    unmeasured: Mapping[str, str] = field(default_factory=dict)  # why, by policy id
+
+    def tried(self, row: TrialRow) -> bool:
+        """Whether a trial's file was measured, or could not be."""
+        return self.of(row) is not None or row.policy_id in self.unmeasured
 
     def of(self, row: TrialRow) -> Measurement | None:
         """The exported figures of a trial, if its file was measured."""
@@ -165,6 +170,9 @@ def _validation(content: Mapping[str, Any]) -> Validation:
         members={policy: found for policy, found in members.items() if found and found.values},
         reference=measurement(reference) if reference else None,
         timing=timekeeping.from_json(content),
+        unmeasured={
+            m["policy_id"]: str(m["unmeasured"]) for m in content["members"] if m.get("unmeasured")
+        },
     )
 
 
@@ -194,6 +202,7 @@ def _member(row: TrialRow, validation: Validation) -> dict[str, Any]:
         "search": values_json(row.measurement),
         "exported": values_json(validation.of(row)),
         "noisy": validation.noisy(row),
+        "unmeasured": validation.unmeasured.get(row.policy_id or ""),
     }
 
 

@@ -4,7 +4,8 @@ Quality comes from the file itself, on the validation split (to hold against the
 on the test split (touched here alone). Latency comes from one interleaved run in which the
 uncompressed model's file takes part, and is stated in the time that this is remembered to take on
 this machine: a machine's pace changes from one run to the next, the ratios hardly do. A file that
-is missing is built again from its policy.
+is missing is built again from its policy. One that the runtime cannot run costs its own figures and
+nobody else's: why is kept in their place.
 What front.json already holds is not measured again, unless asked.
 """
 
@@ -32,6 +33,7 @@ from evaluation.measurement import (
     Metric,
     Value,
 )
+from evaluation.measuring.limits import MeasurementError
 from evaluation.target import Artifact, Timing, why_untimed
 from search.front import timekeeping
 from search.front.front import Front
@@ -41,6 +43,7 @@ from search.study.ledger import StudyRows, TrialRow
 SPEEDUP = Metric("speedup", "ratio", "maximize")
 P50 = Metric("p50_ms", "ms", "minimize")
 FILES = "trials"
+Qualities = tuple[Value, Value]  # on the validation split, and on the test split
 
 
 class Evaluates(Protocol):
@@ -81,7 +84,7 @@ def validate(
 ) -> Validation:
     """Exported figures of every member and of the reference; the evaluator is built if needed."""
     known = Validation() if remeasure else read_validation(folder, rows.uid)
-    missing = [row for row in front.members if known.of(row) is None]
+    missing = [row for row in front.members if not known.tried(row)]
     if not missing and known.reference is not None:
         return _only(front, known)
     return _measure(rows, front, folder, evaluator(), known, missing, on_step)
@@ -102,30 +105,77 @@ def _measure(
     for row in missing:
         on_step(f"trial {row.number}")
         files.append(artifact_file(row, folder, evaluator))
-    on_step(f"timing {len(files)} files beside the uncompressed model")
-    own, *timings, floor = _timed_with_floor(evaluator, reference, files)
+    on_step(f"scoring {len(files)} files")
+    base = qualities(evaluator, reference)
+    scores, broken = _scored(evaluator, files)
+    on_step(f"timing {len(scores)} files beside the uncompressed model")
+    own, times, floor, stopped = _timed_with_floor(evaluator, reference, list(scores))
+    broken.update(stopped)
+    policies = {file: row.policy_id or "" for row, file in zip(missing, files, strict=True)}
     members = {
-        row.policy_id or "": exported(evaluator, file, timing)
-        for row, file, timing in zip(missing, files, timings, strict=True)
+        policies[file]: _stated(file, found, times[file])
+        for file, found in scores.items()
+        if file not in broken
     }
-    measured = exported(evaluator, reference, own)
-    noisy = [row.policy_id or "" for row, t in zip(missing, timings, strict=True) if t and t.noisy]
-    timing = timekeeping.kept(evaluator.target, known.timing, noisy, own, floor)
-    return _only(front, Validation({**known.members, **members}, measured, timing))
+    noisy = [policies[file] for file, timing in times.items() if timing and timing.noisy]
+    return _only(
+        front,
+        Validation(
+            {**known.members, **members},
+            _stated(reference, base, own),
+            timekeeping.kept(evaluator.target, known.timing, noisy, own, floor),
+            {**known.unmeasured, **{policies[file]: why for file, why in broken.items()}},
+        ),
+    )
+
+
+Why = dict[Path, str]  # a file could not be measured
+
+
+def _scored(evaluator: Evaluates, files: Sequence[Path]) -> tuple[dict[Path, Qualities], Why]:
+    """The qualities of the files that run, and why the others do not."""
+    found: dict[Path, Qualities] = {}
+    broken: Why = {}
+    for file in files:
+        try:
+            found[file] = qualities(evaluator, file)
+        except MeasurementError as error:
+            broken[file] = str(error)
+    return found, broken
 
 
 def _timed_with_floor(
     evaluator: Evaluates, reference: Path, files: Sequence[Path]
-) -> list[Timing | None]:
+) -> tuple[Timing | None, dict[Path, Timing | None], Timing | None, Why]:
     """The reference's timing, each file's, and the dispatch floor's where the target measures.
 
-    All in one run: a floor of another minute may lie above files that it is beneath.
+    All in one run: a floor of another minute may lie above files that it is beneath. Where that
+    stops the runtime, one by one, which tells whom it was: the last of what is returned.
     """
     with TemporaryDirectory(prefix="paredown-floor-") as folder:
         floor = _floor(evaluator.target, Path(folder))
-        if floor is None:
-            return [*timed(evaluator, reference, files), None]
-        return timed(evaluator, reference, [*files, floor])
+        all_files = [*files, *([floor] if floor else [])]
+        try:
+            own, *others = timed(evaluator, reference, all_files)
+            times, broken = dict(zip(all_files, others, strict=True)), {}
+        except MeasurementError:
+            (own,) = timed(evaluator, reference, [])
+            times, broken = _one_by_one(evaluator, reference, all_files)
+        lowest = times.pop(floor, None) if floor else None
+        return own, times, lowest, {file: why for file, why in broken.items() if file != floor}
+
+
+def _one_by_one(
+    evaluator: Evaluates, reference: Path, files: Sequence[Path]
+) -> tuple[dict[Path, Timing | None], Why]:
+    times: dict[Path, Timing | None] = {}
+    broken: Why = {}
+    for file in files:
+        try:
+            times[file] = timed(evaluator, reference, [file])[1]
+        except MeasurementError as error:
+            broken[file] = str(error)
+    return times, broken
 
 
 def _floor(target: Any, folder: Path) -> Path | None:
@@ -148,8 +198,12 @@ def timed(evaluator: Evaluates, reference: Path, files: Sequence[Path]) -> list[
 
 def exported(evaluator: Evaluates, file: Path, timing: Timing | None) -> Measurement:
     """Everything that is stated of a deployable file."""
+    return _stated(file, qualities(evaluator, file), timing)
+
+
+def _stated(file: Path, found: Qualities, timing: Timing | None) -> Measurement:
     speed = [] if timing is None else _speed(timing)
-    return Measurement((*qualities(evaluator, file), Value(SIZE, size(file)), *speed))
+    return Measurement((*found, Value(SIZE, size(file)), *speed))
 
 
 def _speed(timing: Timing) -> list[Value]:
@@ -169,7 +223,7 @@ def _speed(timing: Timing) -> list[Value]:
     ]
 
 
-def qualities(evaluator: Evaluates, file: Path) -> tuple[Value, Value]:
+def qualities(evaluator: Evaluates, file: Path) -> Qualities:
     """The file's quality on the validation split, and on the test split under its own name."""
     validation = evaluator.exported_quality(file, "validation")
     test = evaluator.exported_quality(file, "test")
@@ -220,4 +274,5 @@ def _only(front: Front, validation: Validation) -> Validation:
     """The validation of present members alone."""
     present = {row.policy_id for row in front.members}
     members = {policy: found for policy, found in validation.members.items() if policy in present}
-    return replace(validation, members=members)
+    broken = {policy: why for policy, why in validation.unmeasured.items() if policy in present}
+    return replace(validation, members=members, unmeasured=broken)

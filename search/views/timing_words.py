@@ -75,7 +75,17 @@ def sentences(rows: StudyRows, validation: Validation, how: str) -> list[str]:
         )
         told += [floor_sentence(timing)] if timing.floor else []
         told += [NOISY] if timing.noisy or timing.noisy_reference else []
-    return told
+    return [*told, *unmeasured_sentences(rows, validation)]
+
+
+def unmeasured_sentences(rows: StudyRows, validation: Validation) -> list[str]:
+    """Whose exported file the runtime could not run, and why."""
+    numbers = {row.policy_id: row.number for row in rows.complete()}
+    return [
+        f"The exported file of trial {numbers[policy]} could not be measured, so that its figures "
+        f"are the search's: {why}"
+        for policy, why in validation.unmeasured.items()
+    ]
 
 
 def floor_sentence(timing: Timekeeping) -> str:

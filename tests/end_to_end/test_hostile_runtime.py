@@ -6,6 +6,7 @@ module of its own too, as each process that opens files imports it, and torch wo
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -55,6 +56,7 @@ class Runner:
         return self.session.call(batch)
 """
 TARGET = """
+from evaluation.measurement import LATENCY, Value
 from evaluation.measuring.files import Files
 from evaluation.target import FLOAT, INT8, Capability
 from my_opener import Opener
@@ -64,10 +66,10 @@ class Hostile:
     name, suffix, tolerance, basis = "hostile", ".onnx", 0.02, "measured"
     capability = Capability({"linear": (FLOAT, INT8)})
 
-    def __init__(self, timeout_s: float, memory_mb: int, cache_dir: str):
+    def __init__(self, timeout_s: float, memory_mb: int, cache_dir: str, late: bool = False):
         from evaluation.targets.ort_cpu.target import OrtCpu
 
-        self.writer = OrtCpu()
+        self.writer, self.late = OrtCpu(), late
         self.files = Files.of(
             self.name, Opener(), runtime="1", threads=1, batch=1, cache=cache_dir,
             timeout_s=timeout_s, memory_mb=memory_mb,
@@ -86,6 +88,8 @@ class Hostile:
         return self.files.load(path)
 
     def latency(self, artifact, reference):
+        if self.late:  # not run before the end, as where latencies are predicted
+            return Value(LATENCY, 1e6 / artifact.size_bytes, 0.0)  # so all are members
         return self.files.latency(artifact, reference)
 
     def compare(self, reference, candidates):
@@ -117,6 +121,13 @@ REASONS = {
 }
 
 
+def written(folder: Path) -> None:
+    (folder / "my_opener.py").write_text(OPENER)
+    (folder / "my_runtime.py").write_text(TARGET)
+    (folder / "conf" / "target").mkdir(parents=True)
+    (folder / "conf" / "target" / "hostile.yaml").write_text(YAML)
+
+
 def rows(folder: Path) -> StudyRows:
     return read_rows(f"sqlite:///{folder / 'outputs' / 'own' / 'study.db'}", "own")
 
@@ -124,10 +135,7 @@ def rows(folder: Path) -> StudyRows:
 def test_failed_trials_say_why_and_the_search_ends_and_goes_on(
     tmp_path: Path, paredown: Paredown, hasty: None
 ) -> None:
-    (tmp_path / "my_opener.py").write_text(OPENER)
-    (tmp_path / "my_runtime.py").write_text(TARGET)
-    (tmp_path / "conf" / "target").mkdir(parents=True)
-    (tmp_path / "conf" / "target" / "hostile.yaml").write_text(YAML)
+    written(tmp_path)
     environment = {**os.environ, "PAREDOWN_TEST_STUDY": str(tmp_path)}
 
     done = paredown(*WORDS, "engine.workers=1", "budget.trials=5", env=environment)
@@ -147,6 +155,36 @@ def test_failed_trials_say_why_and_the_search_ends_and_goes_on(
     assert again.returncode == 0, again.stderr
     assert rows(tmp_path).trials[:5] == told
     assert len(rows(tmp_path).trials) == 6
+
+
+def test_members_that_stop_the_runtime_in_the_end_cost_their_own_figures_alone(
+    tmp_path: Path, hasty: None
+) -> None:
+    written(tmp_path)
+    words = ("+target.late=true", "objectives=[size_bytes,latency_ms]")
+    done = in_process.paredown(*WORDS, *words, "budget.trials=3", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {row.baseline: row.state for row in rows(tmp_path).trials} == dict.fromkeys(
+        ("fp32", "int8", "half width"), "complete"
+    )
+    members = front(tmp_path)["members"]
+    assert len(members) == 3
+    for member in members:
+        reason = REASONS.get(member["baseline_name"], "").removeprefix("MeasurementError: ")
+        assert reason in (member["unmeasured"] or "")
+        assert bool(member["unmeasured"]) is bool(reason)
+        assert ("speedup" in member["exported"]) is not bool(reason)
+        told = f"The exported file of trial {member['trial']} could not be measured"
+        assert (told in " ".join(done.stdout.split())) is bool(reason)
+    before = front(tmp_path)
+    again = in_process.paredown("front", "own", cwd=tmp_path)  # tries nothing again, unless asked
+    assert again.returncode == 0, again.stderr
+    assert front(tmp_path)["members"] == before["members"]
+
+
+def front(folder: Path) -> dict:
+    found: dict = json.loads((folder / "outputs" / "own" / "front.json").read_text())
+    return found
 
 
 def nobody_is_left(folder: Path) -> None:
