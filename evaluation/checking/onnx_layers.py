@@ -19,6 +19,12 @@ from evaluation.checking.told import LayerTensors
 from evaluation.lowering.graph import Graph
 from evaluation.targets.ort_cpu.session import Session
 
+ROUNDINGS = (  # of a layer's input, from the layer backwards
+    ("DequantizeLinear", "QuantizeLinear"),
+    ("DynamicQuantizeLinear",),
+    ("Mul", "Clip", "Round", "Div"),
+)
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -60,8 +66,8 @@ def _place(graph: Graph, node: NodeProto, facts: LayerQuantization | None) -> _P
 
 
 def _before_rounding(graph: Graph, tensor: str) -> str:
-    """The tensor before the pair, or the float operators, that round a layer's input."""
-    for kinds in (("DequantizeLinear", "QuantizeLinear"), ("Mul", "Clip", "Round", "Div")):
+    """The tensor before the operators that round a layer's input."""
+    for kinds in ROUNDINGS:
         before = tensor
         for kind in kinds:
             node = graph.producer(before)

@@ -11,6 +11,7 @@ prices, nor of what a policy is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import sqrt
@@ -22,6 +23,7 @@ from evaluation.latency.operator_table import OperatorTable
 from evaluation.measurement import LATENCY, Value
 from evaluation.measuring import quiet
 from evaluation.measuring.files import Files
+from evaluation.measuring.limits import MeasurementError
 from evaluation.measuring.operators import FLOOR, Operator, Price
 from evaluation.measuring.remembered import Latency, LatencyCache
 from evaluation.target import Artifact
@@ -98,12 +100,39 @@ class Predictor:
         return Latency(found.value, found.spread or 0.0)
 
     def _fit(self, artifacts: Sequence[Artifact]) -> Correction:
-        reference = artifacts[0]
-        models = [self._model(artifact, reference) for artifact in artifacts]
-        first, *others = self.files.quickly([artifact.path for artifact in artifacts])
-        measured = [first.median_ms, *(first.median_ms / timing.speedup for timing in others)]
+        reference, *others = artifacts
+        models = {reference.path: self._model(reference, reference)}
+        for artifact in others:
+            with suppress(MeasurementError):  # what this runtime cannot run tells nothing
+                models[artifact.path] = self._model(artifact, reference)
+        milliseconds = self._together(list(models))
         floor = self.table(reference).get(FLOOR)
-        return correction.fit(models, measured, floor.median_ms if floor else 0.0)
+        return correction.fit(
+            [models[path] for path in milliseconds],
+            list(milliseconds.values()),
+            floor.median_ms if floor else 0.0,
+        )
+
+    def _together(self, paths: Sequence[Path]) -> dict[Path, float]:
+        """What each file takes beside the first; without those that stop the runtime."""
+        try:
+            first, *others = self.files.quickly(paths)
+        except MeasurementError:
+            able = [path for path in paths[1:] if self._runs(path, paths[0])]
+            if len(able) == len(paths) - 1:  # it is none of them alone
+                raise
+            return self._together([paths[0], *able])
+        told = {
+            path: first.median_ms / o.speedup for path, o in zip(paths[1:], others, strict=True)
+        }
+        return {paths[0]: first.median_ms, **told}
+
+    def _runs(self, path: Path, reference: Path) -> bool:
+        try:
+            self.files.quickly([reference, path])
+        except MeasurementError:
+            return False
+        return True
 
     def _priced(self, path: Path, reference: Artifact) -> tuple[Operator, ...]:
         """The operators of a file, each with a price; none is tried for one twice."""

@@ -33,6 +33,8 @@ def damages(
 ) -> NDArray[np.float64]:
     """The mean damage of each change of the model's weights; the model is spent by it."""
     keys = sorted({key for change in changes for key in change})
+    if not keys:  # nothing changes a weight
+        return np.zeros(len(changes))
     tables = [_Table(key, changes) for key in keys]
     parameters = [own_parameter(model, table.key, table.shape) for table in tables]
     signs = torch.Generator().manual_seed(0)

@@ -54,10 +54,16 @@ class Brain:
     _fronts: dict[tuple[str, str], Rows] = field(default_factory=dict)
 
     def propose(self, view: View, number: int) -> Idea:
-        """The setting for the trial of that number."""
+        """The setting for the trial of that number; from the hull on it trains as training went."""
         random = np.random.default_rng([self.seed, number])
+        idea = self._proposed(view, random)
+        if idea.epochs <= 0 or idea.phase in ("hull", "offline"):
+            return idea
+        return replace(idea, training=knobs_of_training(view, int(random.integers(2**31))))
+
+    def _proposed(self, view: View, random: np.random.Generator) -> Idea:
         for phase, count in (("hull", self.phases.hull), ("offline", self.phases.offline)):
-            if view.past.asked(phase) < count:
+            if view.past.asked(phase) < count and view.problem.has_front:
                 row = self._bisected(view, self._surrogate_front(view, phase))
                 if row is not None:
                     return self._idea(view, row, phase)
@@ -83,8 +89,7 @@ class Brain:
 
     def _bisected(self, view: View, rows: Rows) -> Rows | None:
         place = view.problem.place
-        if place is None or len(view.problem.names) < 2:
-            return None
+        assert place is not None
         settings = view.coding.settings(rows)
         costs = view.scaled_costs(settings)
         useful = np.nan_to_num(costs, nan=0.0).max(axis=1) <= 1
@@ -136,7 +141,8 @@ class Brain:
     def _recovered(self, view: View, random: np.random.Generator) -> Idea:
         """Training where it pays: the largest expected gain for each second."""
         lately = view.past.rows[view.past.epochs > self.least_epochs]
-        parents = np.concatenate([view.front, lately, self._surrogate_front(view, "hull")])
+        known = [self._surrogate_front(view, "hull")] if view.problem.has_front else []
+        parents = np.concatenate([view.front, lately, *known])
         children = offspring(view.coding, parents, CANDIDATES, random)
         rows = np.unique(view.coding.canonical(np.concatenate([parents, children])), axis=0)
         takes = seconds(view.past)
@@ -151,8 +157,7 @@ class Brain:
                 best = rate, left[place], epochs
         if best is None:
             return self._explored(view, random)
-        idea = self._idea(view, best[1], "recovery", best[2])
-        return replace(idea, training=knobs_of_training(view, int(random.integers(2**31))))
+        return self._idea(view, best[1], "recovery", best[2])
 
     def _screened(
         self, view: View, settings: Settings, epochs: float | None = None

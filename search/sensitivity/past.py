@@ -104,6 +104,7 @@ class Reader:
     def __init__(self, coding: Coding, problem: Problem) -> None:
         self._coding = coding
         self._problem = problem
+        self._epochs = float(coding.space.fixed.recovery.epochs)  # where there is no knob for them
         self._finished: dict[int, _Entry] = {}  # of those after the settled
         self._settled = self._arrays({})  # the first trials, as far as all are finished
         self._count = 0  # how many these are, those without parameters among them
@@ -142,7 +143,8 @@ class Reader:
             known = attributes.get(ledger.PREDICTED) or {}
         values = [known.get(name, np.nan) for name in self._problem.names]
         finished = trial.state.is_finished()
-        epochs, losses = float(trial.params.get(EPOCHS, 0.0)), tuple(self._problem.losses(values))
+        epochs = float(trial.params.get(EPOCHS, self._epochs))
+        losses = tuple(self._problem.losses(values))
         return _Entry(
             row=self._coding.canonical(self._coding.encode(trial.params)[None])[0],
             epochs=epochs,

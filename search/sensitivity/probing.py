@@ -153,16 +153,23 @@ class Findings:
         found = [a for a in answers if a is not None and a.changes is not None]
         start = np.asarray(found[0].outputs, dtype=np.float32)
         moved = np.concatenate([np.asarray(a.changes, dtype=np.float32) for a in found])
-        rows = max(1, MOST_NUMBERS // self._coding.width // start.shape[1])
-        start, moved = start[:rows], moved[:, :rows]
+        most = max(1, MOST_NUMBERS // self._coding.width // start.shape[1])
+        shown = np.unique(np.linspace(0, len(start) - 1, min(most, len(start))).round().astype(int))
+        start, moved = start[shown], moved[:, shown]
+        if not np.isfinite(moved[0]).all():
+            return None
         changes = np.zeros((self._coding.width, start.size), dtype=np.float32)
         known = [column for column, _ in self._near(middle)]
-        changes[known] = moved[1:].reshape(len(known), -1)
+        told = moved[1:].reshape(len(known), -1)
+        changes[known] = np.where(np.isfinite(told).all(axis=1, keepdims=True), told, 0.0)
         for own, size, at in zip(middle, self._coding.sizes, self._coding.starts, strict=True):
             first, last = max(0, int(own) - REACH), min(int(size) - 1, int(own) + REACH)
             changes[at : at + first] = changes[at + first]
             changes[at + last + 1 : at + size] = changes[at + last]
         extra = _beyond(self._coding, middle, table.table)
+        for column, change in zip(known, told, strict=True):
+            if not np.isfinite(change).all():  # the middle does not take this choice
+                extra[column] = table.table[column]
         return LogitAdditive(
             "logit_additive", changes, start, start + moved[0], found[0].scores, extra=extra
         )

@@ -57,6 +57,11 @@ class Problem:
         return self.names.index(self.quality) if self.quality in self.names else None
 
     @property
+    def has_front(self) -> bool:
+        """Whether quality is sought beside something that it costs."""
+        return self.place is not None and len(self.objectives) > 1
+
+    @property
     def priced(self) -> tuple[str, ...]:
         """The costs to predict: objectives and bounds other than of quality."""
         wanted = (*self.names, *self.constraints)

@@ -39,14 +39,25 @@ class View:
 
     @cached_property
     def measured(self) -> Floats:
-        """Scaled losses of all that is measured, or in flight and predicted."""
-        known = np.isfinite(self.past.losses).all(axis=1) & ~self.past.stopped & self.past.feasible
-        return self.box.scaled(self.past.losses[known])
+        """Scaled losses of all that is measured, or in flight and predicted.
+
+        Of those that break a bound, where it is the quality's: they tell where the front ends.
+        """
+        scaled = self.box.scaled(self.past.losses[self._known])
+        able = self.past.feasible[self._known]
+        if self.problem.place is not None:
+            able = able | (scaled[:, self.problem.place] >= 1)
+        return scaled[able]
 
     @cached_property
     def reached(self) -> Floats:
-        """Those of them that no other beats."""
-        return self.measured[non_dominated(self.measured)]
+        """Those within all bounds that no other beats."""
+        able = self.box.scaled(self.past.losses[self._known & self.past.feasible])
+        return able[non_dominated(able)]
+
+    @cached_property
+    def _known(self) -> NDArray[np.bool_]:
+        return np.isfinite(self.past.losses).all(axis=1) & ~self.past.stopped
 
     @cached_property
     def front(self) -> Rows:
@@ -130,8 +141,12 @@ def correlations(
     reference: Mapping[str, float],
     surrogates: Sequence[Surrogate],
 ) -> dict[str, float]:
-    """Of each surrogate the rank correlation with measured damage at fixed cost."""
-    chosen = np.flatnonzero(past.done & (past.epochs == 0))[-LATEST:]
+    """Of each surrogate the rank correlation with measured damage at fixed cost.
+
+    Over those that were trained least, as far as training can be left out not at all.
+    """
+    least = past.epochs[past.done].min(initial=np.inf)
+    chosen = np.flatnonzero(past.done & (past.epochs == least))[-LATEST:]
     costs = [past.costs[name][chosen] for name in problem.priced if name in problem.names]
     if len(chosen) < ENOUGH or problem.place is None or not costs:
         return {}

@@ -46,6 +46,7 @@ class NpuSim:
     name = "npu_sim"
     suffix = ".safetensors"
     tolerance = Storage.tolerance
+    layer_tolerance = Storage.layer_tolerance
     basis: Basis = "computed"
     capability = Capability(
         {

@@ -40,6 +40,7 @@ class Table:
     name = "table"
     suffix = ".safetensors"
     tolerance = Storage.tolerance
+    layer_tolerance = Storage.layer_tolerance
     basis: Basis = "looked up"
 
     def __init__(

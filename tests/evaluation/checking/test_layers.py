@@ -21,6 +21,7 @@ from evaluation.checking.layers import LayerDeparture, departing, layers
 from evaluation.checking.outputs import few, outputs
 from evaluation.checking.told import TellsLayers
 from evaluation.target import Target
+from evaluation.targets.npu_sim.target import NpuSim
 from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.targets.storage.storage import Storage
 from tests.compressors.architectures import build, data_for
@@ -125,6 +126,8 @@ HONEST = [
     (OrtCpu, "transformer", Quantize(8, 8)),
     (OrtCpu, "mobilenet", Quantize(8, 8)),
     (OrtCpu, "tied", Quantize(8, 8)),
+    (OrtCpu, "transformer", Quantize(8, 8, dynamic=True)),
+    (NpuSim, "mobilenet", Quantize(4, 6)),
     (Storage, "transformer", Quantize(3, 5)),
     (Storage, "mobilenet", Quantize(4, None, function="kmeans")),
     (Storage, "decoder", Quantize(8, 8, dynamic=True)),
@@ -138,7 +141,8 @@ def test_honest_files_of_many_kinds_hold(
     target, data = kind(cache_dir=str(tmp_path)), data_for(name)  # type: ignore[call-arg]
     assert isinstance(target, TellsLayers)
     model = build(name)
-    kinds = (torch.nn.Linear, torch.nn.Conv2d)
+    everything = (torch.nn.Linear, torch.nn.Conv2d)
+    kinds = torch.nn.Linear if (kind, step.dynamic) == (OrtCpu, True) else everything
     names = [n for n, module in model.named_modules() if isinstance(module, kinds)]
     entries = tuple(LayerPolicy(n, quantize=step) for n in names)
     compressed = apply(model, Policy(layers=entries), data)

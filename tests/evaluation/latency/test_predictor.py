@@ -17,6 +17,7 @@ from compressors.policies.steps import Quantize
 from compressors.stack import apply
 from evaluation.latency.predictor import PREPARING, Predictor
 from evaluation.measuring.files import Files
+from evaluation.measuring.limits import MeasurementError
 from evaluation.measuring.operators import YARDSTICK, Price
 from evaluation.measuring.remembered import Latency
 from evaluation.target import Artifact
@@ -194,3 +195,31 @@ def test_predictions_are_remembered_apart_from_measurements(tmp_path: Path) -> N
     found = predictor(tmp_path)
     found.files.latencies.put("signature", Latency(1.0, 0.1))
     assert found._remembered.get("signature") is None
+
+
+def test_a_sample_that_stops_the_runtime_is_left_out_of_the_fit(
+    cache: Path, files: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, reference = predictor(cache), files["float"]
+    own._path(reference).unlink()
+    quickly, tried = Files.quickly, []
+
+    def stopped(self: Files, paths: Sequence[Path]) -> object:
+        tried.append(len(paths))
+        if files["mixed"].path in paths:
+            raise MeasurementError("The runtime crashed (SIGSEGV).")
+        return quickly(self, paths)
+
+    monkeypatch.setattr(Files, "quickly", stopped)
+    own.prepare(reference, lambda: [files["mixed"], files["int8"]])
+    assert tried == [3, 2, 2, 2]  # together, each alone, and the rest together
+    assert own._known(reference) is not None
+
+    def always(self: Files, paths: Sequence[Path]) -> object:
+        raise MeasurementError("The runtime crashed (SIGSEGV).")
+
+    again = predictor(cache)
+    again._path(reference).unlink()
+    monkeypatch.setattr(Files, "quickly", always)
+    with pytest.raises(MeasurementError):  # the uncompressed model's own file
+        again.prepare(reference, list)

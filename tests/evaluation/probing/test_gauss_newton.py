@@ -81,6 +81,7 @@ def test_no_change_does_no_damage_and_the_same_change_the_same() -> None:
     found = damages(net(3), data, changes, 1.0)
     again = damages(net(3), data, [changes[1], changes[0]], 1.0)
     assert found[-1] == 0
+    assert damages(net(3), data, [{}, {}], 1.0).tolist() == [0, 0]
     np.testing.assert_allclose(again, found[[1, 0]], rtol=1e-12)
 
 

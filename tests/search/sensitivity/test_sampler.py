@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from search.sensitivity.plan import Phases
 from search.sensitivity.sampler import SensitivitySampler
 from search.study.ledger import MEASUREMENT, PHASE, PREDICTED, RUNGS
 from tests.search.sensitivity.synthetic import (
+    OBJECTIVES,
     Network,
     go_on,
     hypervolume,
@@ -164,6 +166,59 @@ def test_bounds_draw_the_search_to_themselves() -> None:
     assert allowed[:, 1].min() < best_drawn
 
 
+def test_what_breaks_the_bound_of_quality_tells_where_the_front_ends() -> None:
+    """A trial beyond it is told as one that breaks a constraint, and bisection goes on."""
+    bounded = sampler(problem=problem(constraints={"error_drop": 0.03}, reference_point=None))
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=bounded)
+    study.set_user_attr("reference", NETWORK.reference())
+    for _ in range(16):
+        trial = study.ask(NETWORK.space.distributions())
+        values = NETWORK.values(trial.params)
+        trial.set_constraint("error_drop", values[0] - 0.04)
+        study.tell(trial, values)
+    phases = [trial.user_attrs[PHASE] for trial in study.trials]
+    assert phases[:5] == ["hull"] * 5
+    assert phases[5:8] == ["offline"] * 3
+    values = measured(study)[:8]
+    allowed = values[values[:, 0] <= 0.04]
+    assert allowed[:, 1].min() < 0.2 * NETWORK.float_bytes  # and not the dearest of all
+
+
+@pytest.mark.parametrize("bound", [{}, {"size_bytes": 0.15 * NETWORK.float_bytes}])
+def test_quality_alone_is_searched_too(bound: dict[str, float]) -> None:
+    network = Network(10, epochs=(0, 4))
+    alone = replace(problem(constraints=bound), objectives=OBJECTIVES[:1], reference_point=None)
+    phases = Phases(hull=3, offline=2, explore=0.2, recover=0.4)
+    study = optuna.create_study(
+        direction="minimize", sampler=sampler(network, problem=alone, phases=phases)
+    )
+    study.set_user_attr("reference", network.reference())
+    for _ in range(24):
+        trial = study.ask(network.space.distributions())
+        error, size = network.values(trial.params)
+        trial.set_user_attr(MEASUREMENT, [{"name": "size_bytes", "value": size}])
+        for name, most in bound.items():
+            trial.set_constraint(name, size - most)
+        study.tell(trial, error)
+    assert len({tuple(params.values()) for params in settings_of(study)}) == 24
+    allowed = [t.value for t in study.trials if max(t.constraints.values(), default=0) <= 0]
+    assert len(allowed) >= 5
+    assert min(value for value in allowed if value is not None) < 0.1
+
+
+def test_training_that_cannot_be_left_out_is_counted_and_its_knobs_are_searched() -> None:
+    network = Network(8, epochs=(6,))
+    study, _ = run(network, sampler(network), 24)
+    assert EPOCHS not in study.trials[0].params
+    past = study.sampler.view(study).past  # type: ignore[attr-defined]
+    assert (past.epochs == 6).all()
+    rows = {row.tobytes() for row in past.rows}
+    assert len(rows) == 24  # none twice with another learning rate
+    rates = [trial.params["recovery/learning_rate"] for trial in study.trials]
+    assert len(set(rates[:8])) == 1
+    assert len(set(rates[8:])) > 4
+
+
 def test_training_is_spent_late_and_pays() -> None:
     network = Network(8, epochs=(0, 2, 6))
     study, values = run(network, sampler(network), 30)
@@ -182,7 +237,6 @@ def test_rankings_are_told_from_the_rows() -> None:
     from search.sensitivity.told import rankings
     from search.study.ledger import StudyRows
     from search.study.reading import trial_row
-    from tests.search.sensitivity.synthetic import OBJECTIVES
 
     curious = sampler(phases=Phases(hull=6, offline=4, explore=0.5))
     study, _ = run(NETWORK, curious, 40)

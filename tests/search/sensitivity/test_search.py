@@ -114,6 +114,29 @@ def test_around_a_middle_near_choices_are_probed_once() -> None:
     assert findings.wanted(middle) == []
 
 
+def test_a_change_that_the_middle_does_not_take_is_no_guess_at_all() -> None:
+    """It is not a number, and what is known of the others stays."""
+    middle = np.array([0, 2, 5, 3], dtype=np.int16)
+
+    def guesses(refused: int | None) -> np.ndarray:
+        findings = Findings(CODING, WORK)
+        while wanted := findings.wanted(middle):
+            for probe in wanted:
+                found = NETWORK.prober()(probe)
+                if probe.around and refused is not None:
+                    assert found.changes is not None
+                    found.changes[refused] = np.nan
+                findings.learn(probe, found)
+        logits = findings.surrogates(middle)[1]
+        rows = middle + np.array([[0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]], dtype=np.int16)
+        return logits(CODING.settings(rows))
+
+    whole, without = guesses(None), guesses(1)  # of the first layer's next choice
+    assert np.isfinite(without).all()
+    assert without[[0, 2]] == pytest.approx(whole[[0, 2]])
+    assert without[1] > without[0]  # by the table
+
+
 def test_findings_without_outputs_leave_the_scores_alone() -> None:
     findings = Findings(CODING, WORK)
     middle = np.array([0, 2, 5, 3], dtype=np.int16)
