@@ -33,6 +33,15 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
+def ends_amid_a_line(path: Path) -> bool:
+    """Whether a file's last line lacks its end, as of a process that was killed."""
+    if not path.exists() or not path.stat().st_size:
+        return False
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """One process at a time beyond this point, for one path; the lock dies with its holder."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluation.cache import locked, make_folder
+from evaluation.cache import ends_amid_a_line, locked, make_folder
 from evaluation.measuring.operators import FLOOR, YARDSTICK, Operator, Price
 
 COLUMNS = ("key", "op", "shape", "precision", "median_ms", "spread_ms")
@@ -52,6 +52,8 @@ class OperatorTable:
 
     def _append(self, rows: Iterable[tuple[Operator, Price]]) -> None:
         text = io.StringIO()
+        if ends_amid_a_line(self.path):
+            text.write("\n")
         writer = csv.writer(text, lineterminator="\n")
         if not self.path.exists() or not self.path.stat().st_size:
             writer.writerow(COLUMNS)
@@ -75,7 +77,7 @@ class OperatorTable:
 
     def _take(self, row: list[str]) -> None:
         try:
-            key, *_, middle, spread = row
+            key, _, _, _, middle, spread = row
             self._known.setdefault(key, Price(float(middle), float(spread)))
         except ValueError:  # the header, or a line that was cut short
             return

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from evaluation.cache import make_folder
+from evaluation.cache import ends_amid_a_line, make_folder
+
+ARM = ("CPU implementer", "CPU part", "CPU variant", "CPU revision", "Model")  # of its cores
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class LatencyCache:
         make_folder(self.folder)
         row = {"signature": signature, **asdict(latency), **self.conditions}
         with open(self.path, "ab", buffering=0) as file:
-            file.write(b"\n" * self._cut_short() + json.dumps(row).encode() + b"\n")
+            file.write(b"\n" * ends_amid_a_line(self.path) + json.dumps(row).encode() + b"\n")
         self._settled.add(signature)
         self._learn(signature, latency)
 
@@ -85,14 +86,6 @@ class LatencyCache:
             self._settled.add(signature)
         return self._known[signature]
 
-    def _cut_short(self) -> bool:
-        """Whether the last line lacks its end."""
-        if not self.path.exists() or not self.path.stat().st_size:
-            return False
-        with open(self.path, "rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) != b"\n"
-
     def _read(self, line: str) -> None:
         try:
             row = json.loads(line)
@@ -111,10 +104,18 @@ class LatencyCache:
 def processor() -> str:
     """The processor's model and features, as far as this system tells."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return described(Path("/proc/cpuinfo").read_text())
     except OSError:
         return f"{platform.machine()} {platform.processor()}"
-    facts = dict(line.split(":", 1) for line in lines if ":" in line)
-    facts = {name.strip(): value.strip() for name, value in facts.items()}
-    flags = hashlib.sha256(facts.get("flags", "").encode()).hexdigest()[:8]
-    return f"{facts.get('model name', platform.machine())} {flags}"
+
+
+def described(cpuinfo: str) -> str:
+    """A processor by what Linux lists of its cores: names on x86, parts on ARM."""
+    pairs = [line.split(":", 1) for line in cpuinfo.splitlines() if ":" in line]
+    facts = {name.strip(): value.strip() for name, value in pairs}
+    told = facts.get("flags") or facts.get("Features", "")
+    flags = hashlib.sha256(told.encode()).hexdigest()[:8]
+    if "model name" in facts and "CPU part" not in facts:
+        return f"{facts['model name']} {flags}"
+    parts = {f"{name.strip()} {value.strip()}" for name, value in pairs if name.strip() in ARM}
+    return " ".join([platform.machine(), *sorted(parts), flags])

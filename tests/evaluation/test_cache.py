@@ -8,7 +8,7 @@ import pytest
 
 from compressors.errors import UserError
 from evaluation.cache import cache_dir, locked, replacing
-from evaluation.measuring.remembered import Latency, LatencyCache, processor
+from evaluation.measuring.remembered import Latency, LatencyCache, described, processor
 
 CONDITIONS: dict[str, str | int] = {"processor": "x", "threads": 1}
 
@@ -103,3 +103,19 @@ def test_a_spoilt_line_costs_only_itself(tmp_path: Path, cut: str) -> None:
 
 def test_the_processor_has_a_name() -> None:
     assert processor() == processor() != ""
+
+
+def test_processors_are_told_apart_by_their_names_or_by_the_parts_of_their_cores() -> None:
+    graviton2, graviton3 = (
+        f"processor : {core}\nFeatures : fp asimd{more}\nCPU implementer : 0x41\n"
+        f"CPU variant : 0x{variant}\nCPU part : {part}\nCPU revision : 1\n"
+        for core, more, variant, part in ((0, "", 3, "0xd0c"), (0, " sve", 1, "0xd40"))
+    )
+    big_and_little = graviton2 + graviton3
+    x86 = "model name : Some Processor @ 2.50GHz\nflags : avx2 avx512_vnni\n"
+    other = x86.replace(" avx512_vnni", "")
+    told = [described(text) for text in (graviton2, graviton3, big_and_little, x86, other)]
+    assert len(set(told)) == 5
+    assert "0xd0c" in told[0]
+    assert told[3].startswith("Some Processor @ 2.50GHz ")
+    assert described(x86 + x86) == described(x86)

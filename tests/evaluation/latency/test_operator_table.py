@@ -46,10 +46,15 @@ def test_a_line_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:
     table = OperatorTable(tmp_path / "t.csv")
     table.put([CONV], measured(2.0))
     with open(table.path, "a") as file:
-        file.write(f"{ADD.key},Add,1x8")
+        file.write(f"{ADD.key},Add,1x8,float,0.5")
     again = OperatorTable(table.path)
     assert again.get(ADD.key) is None
     assert again.get(CONV.key) == Price(2.0, 0.1)
+    other = Operator.of("Relu", "1x8", "float", {})
+    again.put([other], {other.key: Price(7.0, 0.1), YARDSTICK: Price(1.0, 0.0)})
+    for written in (again, OperatorTable(table.path)):
+        assert written.get(ADD.key) is None  # and not what the next line says
+        assert written.get(other.key) == Price(7.0, 0.1)
 
 
 def test_operators_differ_by_whatever_their_speed_depends_on() -> None:
