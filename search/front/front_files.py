@@ -199,6 +199,7 @@ def _member(row: TrialRow, validation: Validation) -> dict[str, Any]:
         "baseline": row.baseline is not None,
         "baseline_name": row.baseline,
         "feasible": row.feasible,
+        "predicted": dict(row.predicted),  # by the sampler, before the trial
         "search": values_json(row.measurement),
         "exported": values_json(validation.of(row)),
         "noisy": validation.noisy(row),
@@ -233,6 +234,7 @@ def _flat(row: TrialRow, validation: Validation) -> dict[str, object]:
         "baseline": row.baseline or "",
         "feasible": row.feasible,
         "noisy": validation.noisy(row),
+        **{f"predicted_{name}": value for name, value in row.predicted.items()},
     }
     for where, found in (("search", row.measurement), ("exported", validation.of(row))):
         for value in found.values if found else ():

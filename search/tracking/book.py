@@ -165,12 +165,17 @@ class Book:
 
 
 def _metrics(row: TrialRow) -> Iterator[tuple[str, float]]:
-    """What was measured; of a trial that was stopped on its way under names of their own."""
+    """What was measured; of a trial that was stopped on its way under names of their own.
+
+    And what the sampler expected beforehand, where it says.
+    """
     stage = "_at_stop" if row.state == "stopped_early" else ""
     for value in row.measurement.values if row.measurement else ():
         yield f"{value.metric.name}{stage}", value.value
         if value.spread is not None:
             yield f"{value.metric.name}{stage}_spread", value.spread
+    for name, expected in row.predicted.items():
+        yield f"{name}_predicted", expected
     yield "seconds", row.seconds
     yield "evaluations", row.evaluations
 
@@ -182,6 +187,7 @@ def _tags(row: TrialRow, parent: str) -> dict[str, str]:
         "state": row.state,
         "policy_id": row.policy_id,
         "baseline": row.baseline,
+        "phase": row.phase,
         "feasible": str(row.feasible).lower(),
         "reason": row.reason,
     }

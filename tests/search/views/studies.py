@@ -142,6 +142,8 @@ def row(number: int, policy: Policy, rng: random.Random, baseline: str | None = 
         reason=None,
         started=started,
         finished=started + timedelta(seconds=9),
+        phase=None if baseline else "refine",
+        predicted={} if baseline else {v.metric.name: 1.1 * v.value for v in measured.values[:2]},
     )
 
 

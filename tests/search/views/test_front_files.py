@@ -45,6 +45,9 @@ def test_front_json_has_the_agreed_form(tmp_path: Path) -> None:
             "peak_memory_bytes",
         }
         assert set(member["exported"]["speedup"]) == {"value", "spread"}
+        row = ROWS.trials[member["trial"]]
+        assert member["predicted"] == row.predicted
+        assert bool(member["predicted"]) is not member["baseline"]
         policy = policy_yaml.read(tmp_path / member["policy"])
         assert policy_yaml.policy_id(policy) == member["policy_id"]
 
@@ -65,6 +68,17 @@ def test_exported_figures_are_read_back_as_they_were_written(tmp_path: Path) -> 
     front_files.write(tmp_path, ROWS, FRONT, VALIDATION)
     assert front_files.read_validation(tmp_path, ROWS.uid) == VALIDATION
     assert front_files.read_validation(tmp_path / "elsewhere", "") == Validation()
+
+
+def test_who_could_not_be_measured_is_read_back_with_the_reason(tmp_path: Path) -> None:
+    broken, *others = FRONT.members
+    left = {row.policy_id or "": VALIDATION.members[row.policy_id or ""] for row in others}
+    told = replace(VALIDATION, members=left, unmeasured={broken.policy_id or "": "It crashed."})
+    front_files.write(tmp_path, ROWS, FRONT, told)
+    found = front_files.read_validation(tmp_path, ROWS.uid)
+    assert found.unmeasured == told.unmeasured
+    assert found.of(broken) is None
+    assert found.tried(broken)
 
 
 def test_how_latencies_came_about_is_kept(tmp_path: Path) -> None:

@@ -80,6 +80,9 @@ def assert_whole(uri: str, rows: StudyRows) -> None:
         assert run.data.metrics["seconds"] == row.seconds
         for value in row.measurement.values if row.measurement else ():
             assert run.data.metrics[value.metric.name] == value.value
+        for name, expected in row.predicted.items():
+            assert run.data.metrics[f"{name}_predicted"] == expected
+        assert run.data.tags.get("phase") == row.phase
 
 
 def follow(listener: MlflowListener, first: StudyRows, rows: StudyRows, total: int) -> None:
