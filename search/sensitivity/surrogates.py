@@ -18,7 +18,6 @@ from search.sensitivity.coding import Ones, Settings
 
 Floats = NDArray[np.float64]
 LEAST = 1e-9  # damage that counts as none
-SHRINK = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 CHUNK = 512
 
 

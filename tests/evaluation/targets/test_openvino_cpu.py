@@ -230,6 +230,18 @@ def test_a_precision_that_this_cpu_has_not_is_refused() -> None:
         OpenVinoCpu(precision_hint="fp64")
 
 
+def test_where_kernels_round_what_the_simulation_does_not_files_may_depart_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from evaluation.targets.openvino_cpu import session
+
+    monkeypatch.setattr(session, "precisions", lambda: ("f32", "bf16"))
+    plain, rounded = OpenVinoCpu(), OpenVinoCpu(precision_hint="bf16")
+    assert rounded.tolerance > plain.tolerance
+    assert rounded.files.latencies.path != plain.files.latencies.path
+    assert rounded.files.opener.settings()["INFERENCE_PRECISION_HINT"] == "bf16"  # type: ignore[attr-defined]
+
+
 def test_without_the_runtime_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
