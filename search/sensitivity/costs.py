@@ -70,6 +70,9 @@ def cost(
     measured = settings(chosen)
     totals = work.totals(measured)
     ratios = np.log(values[chosen]) - np.log(_guessed(guess, totals))
+    if reference is None:  # nothing else tells in which unit
+        middle = float(np.median(ratios))
+        guess, ratios = guess * np.exp(middle), ratios - middle
     return Cost(guess, fit(np.log(totals), measured.steps, ratios))
 
 

@@ -84,6 +84,16 @@ def test_phases_follow_each_other_and_predictions_come_near() -> None:
     assert np.median(np.abs(errors - values[8:, 0])) < 0.1
 
 
+def test_a_study_that_says_nothing_of_the_uncompressed_model_will_do() -> None:
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler())
+    go_on(NETWORK, study, 20)
+    values = measured(study)
+    late = [trial.user_attrs[PREDICTED]["size_bytes"] for trial in study.trials[8:]]
+    assert np.array(late) == pytest.approx(values[8:, 1], rel=0.05)
+    _, drawn = run(NETWORK, optuna.samplers.RandomSampler(seed=0), 200)
+    assert hypervolume(NETWORK, values) > hypervolume(NETWORK, drawn)
+
+
 @pytest.mark.parametrize("workers", [4, 12])
 def test_many_workers_are_given_different_settings(workers: int) -> None:
     study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler())
