@@ -67,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--samplers", nargs="+", default=["random", "tpe"])
     parser.add_argument("--engine", choices=["simulated", "local"], default="simulated")
     given, overrides = parser.parse_known_args(arguments)
+    overrides += [word for word in given.samplers if "=" in word]
+    given.samplers = [word for word in given.samplers if "=" not in word]
     engine = [f"engine={given.engine}", f"engine.workers={given.workers}"]
     print("sampler      stopping  hypervolume  seconds  of none  same volume  stopped  driver s")
     made: tuple[Evaluator, Space] | None = None
