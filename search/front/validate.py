@@ -155,9 +155,10 @@ def _timed_with_floor(
     with TemporaryDirectory(prefix="paredown-floor-") as folder:
         floor = _floor(evaluator.target, Path(folder))
         all_files = [*files, *([floor] if floor else [])]
+        broken: Why = {}
         try:
             own, *others = timed(evaluator, reference, all_files)
-            times, broken = dict(zip(all_files, others, strict=True)), {}
+            times = dict(zip(all_files, others, strict=True))
         except MeasurementError:
             (own,) = timed(evaluator, reference, [])
             times, broken = _one_by_one(evaluator, reference, all_files)
