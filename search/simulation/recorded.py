@@ -2,11 +2,16 @@
 
 A policy that the record does not hold has no result: the trial fails with that reason, or takes
 the results of the recorded policy that differs from it in the fewest places, as one prefers; the
-trial's record then says which and by how much. Short training cannot be told from a record of
-whole trials, unless the same policy was recorded with as many epochs. A share of the validation
-split can: the whole split's figure, off by as much as chance would have it. A probe is answered by
-the finding in the study's folder, if it is the very same probe. Seconds of training and of scoring
-were not recorded apart: on a share of the split a trial takes that share of both.
+trial's record then says which and by how much.
+
+A rung that the trial climbed when it was recorded gives what it gave then, so a study whose trials
+all climbed all rungs (`stopping=rungs stopping.grace=1000000`) tells what any rule would have
+stopped. Without that, short training cannot be told from a record of whole trials, unless the same
+policy was recorded with as many epochs. A share of the validation split can: the whole split's
+figure, off by as much as chance would have it. A probe is answered by the finding in the study's
+folder, if it is the very same probe. Seconds of training and of scoring were not recorded apart: on
+a share of the split a trial takes that share of both, and a trial that went up rungs takes those of
+all of them, even where it is asked for the whole at once.
 """
 
 from __future__ import annotations
@@ -49,6 +54,9 @@ class Recorded:
 
     def result(self, policy: Policy, fidelity: Fidelity) -> Result:
         """What was recorded of a policy."""
+        climbed = _climbed(self._held.get(policy_yaml.policy_id(policy)), fidelity)
+        if climbed is not None:
+            return climbed
         asked = _after(policy, fidelity)
         held = self._held.get(policy_yaml.policy_id(asked))
         if held is not None:
@@ -98,6 +106,24 @@ class Recorded:
     @cached_property
     def _nearness(self) -> _Nearness:
         return _Nearness([row for row in self._held.values() if row.state == "complete"])
+
+
+def _climbed(row: TrialRow | None, fidelity: Fidelity) -> Result | None:
+    """What a trial gave at a rung, or in full after rungs; None where it climbed none such.
+
+    Seconds from the start are those of training, of which a rung takes what the last left over.
+    """
+    if row is None:
+        return None
+    passed = 0.0
+    for rung in row.rungs:
+        passed += rung.seconds
+        if fidelity == Fidelity(rung.share, rung.epochs):
+            return Result(rung.measurement, 0.0, rung.evaluations, passed)
+    if not (row.rungs and fidelity.whole and row.measurement is not None):
+        return None
+    own = row.evaluations - sum(rung.evaluations for rung in row.rungs)
+    return Result(row.measurement, 0.0, own, row.seconds, record=row.record or {})
 
 
 def _better(row: TrialRow, known: TrialRow | None) -> bool:

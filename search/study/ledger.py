@@ -52,6 +52,17 @@ class Objective:
 
 
 @dataclass(frozen=True)
+class RungRow:
+    """What a trial measured on its way."""
+
+    share: float  # see Fidelity
+    epochs: int | None
+    measurement: Measurement
+    seconds: float  # since the rung before
+    evaluations: float
+
+
+@dataclass(frozen=True)
 class TrialRow:
     """A trial as the views see it."""
 
@@ -74,6 +85,7 @@ class TrialRow:
     phase: str | None = None
     predicted: Mapping[str, float] = field(default_factory=dict)
     guessed: Mapping[str, float] = field(default_factory=dict)
+    rungs: tuple[RungRow, ...] = ()
 
 
 @dataclass(frozen=True)

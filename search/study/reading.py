@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from compressors.errors import UserError, unknown
 from evaluation.measurement import Measurement
 from search.study import ledger
-from search.study.ledger import Objective, ProbeRow, State, StudyRows, TrialRow
+from search.study.ledger import Objective, ProbeRow, RungRow, State, StudyRows, TrialRow
 from search.study.storage import open_storage, shown, sqlite_file, storage_errors
 
 STATES: dict[TrialState, State] = dict(
@@ -98,6 +98,17 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         phase=attributes.get(ledger.PHASE),
         predicted=attributes.get(ledger.PREDICTED) or {},
         guessed=attributes.get(ledger.GUESSED) or {},
+        rungs=tuple(_rung_row(told) for told in attributes.get(ledger.RUNGS) or ()),
+    )
+
+
+def _rung_row(told: Mapping[str, Any]) -> RungRow:
+    return RungRow(
+        told["share"],
+        told["epochs"],
+        Measurement.from_json(told["measurement"]),
+        told["seconds"],
+        told["evaluations"],
     )
 
 

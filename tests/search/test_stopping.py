@@ -9,13 +9,16 @@ import optuna
 import pytest
 
 from compressors.errors import UserError
+from evaluation.measurement import Metric
 from search.driver.driver import Search, run_search
 from search.driver.trial_job import Job
 from search.engines.base import JobSource
 from search.engines.local import LocalEngine
+from search.engines.simulated import SimulatedEngine
 from search.front import front
+from search.simulation.recorded import Recorded
 from search.space.options import RecoveryOptions, SpaceOptions
-from search.stopping.rungs import Rungs
+from search.stopping.rungs import NOBODY, Rungs
 from search.study import ledger
 from search.study.ledger import StudyRows
 from tests.search.searches import InlineEngine, tiny_search, tiny_space
@@ -44,6 +47,19 @@ class Noting(InlineEngine):
                 return getattr(source, name)
 
         super().run(spec, Watched())
+
+
+class Replay(SimulatedEngine):
+    """One worker that gives recorded results."""
+
+    def __init__(self, folder: Path, rows: StudyRows) -> None:
+        super().__init__(workers=1)
+        self._record = folder, rows
+
+    def simulate(self, structure: object, quality: Metric) -> str:
+        folder, rows = self._record
+        self._table = Recorded(rows, folder, quality)
+        return self._table.words
 
 
 def climbing(folder: Path, engine: Any = None, **changes: Any) -> Search:
@@ -128,6 +144,27 @@ def test_stopping_may_change_from_run_to_run(tmp_path: Path) -> None:
     rows = run_search(tiny_search(tmp_path, space=tiny_space(SPACE), trials=24))
     last = [row.state for row in rows.trials][-8:]
     assert last == ["complete"] * 8
+
+
+def test_a_record_of_all_rungs_tells_what_any_rule_would_have_stopped(tmp_path: Path) -> None:
+    everybody = Rungs(RUNGS.shares, RUNGS.epochs, grace=100)
+    record = run_search(climbing(tmp_path / "record", stopping=everybody))
+    stopped = run_search(climbing(tmp_path / "stopped"))
+    again = run_search(climbing(tmp_path / "again", Replay(tmp_path / "record", record)))
+    assert {row.state for row in stopped.trials} == {"complete", "stopped_early"}
+    assert ends(again) == ends(stopped)
+    assert [row.measurement for row in again.trials] == [row.measurement for row in stopped.trials]
+
+
+def test_rungs_of_a_record_take_the_seconds_that_they_took(tmp_path: Path) -> None:
+    everybody = Rungs(RUNGS.shares, RUNGS.epochs, grace=100)
+    record = run_search(climbing(tmp_path / "record", stopping=everybody, trials=10))
+    again = Replay(tmp_path / "record", record)
+    rows = run_search(climbing(tmp_path / "again", again, stopping=everybody, trials=10))
+    at_once = run_search(climbing(tmp_path / "whole", again, stopping=NOBODY, trials=10))
+    taken = [row.seconds for row in record.trials]
+    assert [row.seconds for row in rows.trials] == pytest.approx(taken)
+    assert [row.seconds for row in at_once.trials] == pytest.approx(taken)
 
 
 def test_rungs_need_a_quality_to_compare(tmp_path: Path) -> None:

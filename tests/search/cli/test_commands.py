@@ -48,6 +48,22 @@ def test_a_search_leaves_what_it_says(searched: Path) -> None:
     assert [path.name for path in searched.iterdir()] == ["outputs"]
 
 
+def test_a_finished_study_is_searched_again_on_a_virtual_clock(here: Path) -> None:
+    words = ("engine=simulated", "engine.study=outputs/smoke", "output_dir=outputs/replayed")
+    done = paredown("search", "experiment=smoke", *words, cwd=here)
+    assert done.returncode == 0, done.stderr
+    fronts = [
+        json.loads((here / "outputs" / name / "front.json").read_text())
+        for name in ("smoke", "replayed/smoke")
+    ]
+    members = [[member["search"] for member in front["members"]] for front in fronts]
+    assert members[0] == members[1]
+    assert [bool(front["simulated"]) for front in fronts] == [False, True]
+    again = paredown("search", "experiment=smoke", *words[:1], "engine.study=nowhere", cwd=here)
+    assert again.returncode == 2
+    assert "nowhere" in again.stderr
+
+
 def test_export_then_verify_then_a_file_that_breaks_its_promise(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
