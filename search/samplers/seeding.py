@@ -17,7 +17,6 @@ from optuna.trial import FrozenTrial, TrialState
 from compressors.errors import UserError
 from evaluation.probing.probe import Finding, Probe
 from search.samplers.setting import Setting, at_least
-from search.sensitivity.problem import Problem
 from search.sensitivity.sampler import SensitivitySampler
 from search.study import ledger
 
@@ -37,7 +36,7 @@ def seeded(
     """The sampler, after so many trials of another where one is named."""
     if seed_from is None:
         return sampler
-    problem = Problem(setting.objectives, setting.quality.name, dict(setting.constraints))
+    problem = setting.problem()
     first = SensitivitySampler(setting.space, problem, seed=setting.seed)
     return SeededSampler(first, sampler, seeds)
 

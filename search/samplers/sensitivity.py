@@ -8,7 +8,6 @@ from optuna.samplers import BaseSampler
 
 from search.samplers.setting import Setting
 from search.sensitivity.plan import Phases
-from search.sensitivity.problem import Problem
 from search.sensitivity.sampler import SensitivitySampler
 from search.sensitivity.training import choices_of_epochs
 
@@ -28,7 +27,7 @@ class Sensitivity:
 
     def build(self, setting: Setting) -> BaseSampler:
         """The sampler; what it wants to know, the driver finds out."""
-        problem = Problem(setting.objectives, setting.quality.name, dict(setting.constraints))
+        problem = setting.problem()
         trains = bool(choices_of_epochs(setting.space))
         phases = self._phases().within(setting.trials, trains=trains)
         return SensitivitySampler(setting.space, problem, seed=setting.seed, phases=phases)

@@ -10,6 +10,7 @@ from optuna.samplers import BaseSampler
 
 from compressors.errors import UserError
 from evaluation.measurement import Metric
+from search.sensitivity.problem import Problem, stated
 from search.space.space import Space
 from search.study.ledger import Objective
 
@@ -27,6 +28,11 @@ class Setting:
     quality: Metric  # the task's own
     constraints: Mapping[str, float] = field(default_factory=dict)
     trials: int | None = None  # to be expected in all, where that is known
+
+    def problem(self) -> Problem:
+        """What the search by sensitivities is after."""
+        own = Objective(self.quality.name, self.quality.unit, self.quality.direction)
+        return stated(self.objectives, own, self.constraints)
 
 
 class Sampler(Protocol):

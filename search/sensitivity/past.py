@@ -138,7 +138,7 @@ class Reader:
         measured = {row["name"]: row["value"] for row in attributes.get(ledger.MEASUREMENT) or ()}
         known = measured
         if trial.state is TrialState.COMPLETE:
-            known = {**measured, **dict(zip(self._problem.names, trial.values, strict=True))}
+            known = {**measured, **dict(zip(self._problem.names, trial.values, strict=False))}
         elif not trial.state.is_finished():
             known = attributes.get(ledger.PREDICTED) or {}
         values = [known.get(name, np.nan) for name in self._problem.names]

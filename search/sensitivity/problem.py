@@ -23,6 +23,19 @@ MARGIN = 0.1  # and by this share of any other objective
 THIN = 1e-9
 
 
+def stated(
+    objectives: Sequence[Objective], quality: Objective, constraints: Mapping[str, float]
+) -> Problem:
+    """The problem of a study. A quality that is only bounded is sought too, after its objectives.
+
+    Bounds on costs are predicted and kept; nothing but a front of qualities shows where one of
+    quality lies.
+    """
+    bounded = quality.name in constraints or DROP in constraints
+    beside = bounded and quality.name not in [objective.name for objective in objectives]
+    return Problem((*objectives, *([quality] if beside else [])), quality.name, dict(constraints))
+
+
 @dataclass(frozen=True)
 class Box:
     """Where losses count: the ideal and the worst of each objective."""
@@ -38,7 +51,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Problem:
-    """Objectives, the name of the quality among them, and bounds by name."""
+    """Objectives, the study's own first, the name of the quality among them, and bounds by name."""
 
     objectives: tuple[Objective, ...]
     quality: str

@@ -142,7 +142,7 @@ class SensitivitySampler(BaseSampler):
             rows = attributes.get(ledger.REFERENCE) or ()
             self._reference = {row["name"]: float(row["value"]) for row in rows}
             if (point := attributes.get(ledger.POINT)) is not None:
-                stated = dict(zip(self._problem.names, point, strict=True))
+                stated = dict(zip(self._problem.names, point, strict=False))
                 self._problem = replace(self._problem, reference_point=stated)
         return self._reference
 

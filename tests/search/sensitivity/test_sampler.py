@@ -14,6 +14,7 @@ from search.sensitivity import brain
 from search.sensitivity.genetic import evolve
 from search.sensitivity.past import EPOCHS
 from search.sensitivity.plan import Phases
+from search.sensitivity.problem import stated
 from search.sensitivity.sampler import SensitivitySampler
 from search.study.ledger import MEASUREMENT, PHASE, PREDICTED, RUNGS
 from tests.search.sensitivity.synthetic import (
@@ -192,6 +193,32 @@ def test_what_breaks_the_bound_of_quality_tells_where_the_front_ends() -> None:
     values = measured(study)[:8]
     allowed = values[values[:, 0] <= 0.04]
     assert allowed[:, 1].min() < 0.2 * NETWORK.float_bytes  # and not the dearest of all
+
+
+def smallest_within(bound: float, asked: optuna.samplers.BaseSampler, trials: int) -> float:
+    """The fewest bytes found where error is bounded and bytes are all that is sought."""
+    study = optuna.create_study(direction="minimize", sampler=asked)
+    study.set_user_attr("reference", NETWORK.reference())
+    for _ in range(trials):
+        trial = study.ask(NETWORK.space.distributions())
+        error, size = NETWORK.values(trial.params)
+        trial.set_user_attr(MEASUREMENT, [{"name": "error", "value": error}])
+        trial.set_constraint("error_drop", error - 0.01 - bound)
+        study.tell(trial, size)
+    allowed = [t.value for t in study.trials if max(t.constraints.values()) <= 0]
+    return min((value for value in allowed if value is not None), default=np.inf)
+
+
+@pytest.mark.parametrize("bound", [0.005, 0.03])
+def test_a_quality_that_is_only_bounded_is_kept_in_view(bound: float) -> None:
+    size, error = OBJECTIVES[1], OBJECTIVES[0]
+    found = smallest_within(
+        bound, sampler(problem=stated([size], error, {"error_drop": bound})), 30
+    )
+    genetic = optuna.samplers.NSGAIISampler(seed=0, population_size=20)
+    assert found < smallest_within(bound, genetic, 200)
+    assert stated(OBJECTIVES, error, {"error_drop": bound}).names == ("error", "size_bytes")
+    assert stated([size], error, {"size_bytes": 9.0}).names == ("size_bytes",)
 
 
 @pytest.mark.parametrize("bound", [{}, {"size_bytes": 0.15 * NETWORK.float_bytes}])
