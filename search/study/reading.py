@@ -12,7 +12,7 @@ from compressors.errors import UserError, unknown
 from evaluation.measurement import Measurement
 from search.study import ledger
 from search.study.ledger import Objective, ProbeRow, RungRow, State, StudyRows, TrialRow
-from search.study.storage import open_storage, shown, sqlite_file, storage_errors
+from search.study.storage import existing_storage, shown, sqlite_file, storage_errors
 
 STATES: dict[TrialState, State] = dict(
     zip(
@@ -35,8 +35,8 @@ def read_rows(url: str, name: str) -> StudyRows:
         file = sqlite_file(url) if url.startswith("sqlite") else None
         if file is not None and not file.is_file():
             raise UserError(f"There is no study at {file}; start one with paredown search.")
-        storage = open_storage(url)
-        names = [study.study_name for study in storage.get_all_studies()]
+        storage = existing_storage(url)
+        names = [study.study_name for study in storage.get_all_studies()] if storage else []
         if name not in names:
             raise UserError(unknown(f"study in {shown(url)}", name, names or ["none yet"]))
         optuna.logging.set_verbosity(optuna.logging.WARNING)

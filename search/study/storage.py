@@ -8,11 +8,13 @@ Knows nothing of what the attributes mean.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from alembic.migration import MigrationContext
 from optuna.distributions import (
     BaseDistribution,
     check_distribution_compatibility,
@@ -23,13 +25,20 @@ from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import TrialState
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.engine import URL, create_engine, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 from sqlalchemy.orm import Session
 
 from compressors.errors import UserError
 
 BUSY_SECONDS = 30.0  # how long SQLite waits for another process's write
+AGAIN = (0.1, 0.3, 1.0, 3.0)  # seconds until tables that another process makes are there
 
 
 class BatchingStorage(RDBStorage):
@@ -138,11 +147,40 @@ def batch(storage: BaseStorage) -> Iterator[None]:
 
 
 def open_storage(url: str) -> BaseStorage:
-    """The storage behind a URL, created where it can be."""
-    sqlite = checked_url(url).get_backend_name() == "sqlite"
-    kwargs = {"connect_args": {"timeout": BUSY_SECONDS}} if sqlite else {"pool_pre_ping": True}
+    """The storage behind a URL, created where it can be, others who create it too or not."""
     with storage_errors(url), driver_errors(url):
-        return get_storage(BatchingStorage(url, engine_kwargs=kwargs))
+        for pause in AGAIN:
+            try:
+                return get_storage(BatchingStorage(url, engine_kwargs=_engine(url)))
+            except (IntegrityError, OperationalError, ProgrammingError) as error:
+                if not _already_there(error):
+                    raise
+                time.sleep(pause)  # another process makes the same tables
+        return get_storage(BatchingStorage(url, engine_kwargs=_engine(url)))
+
+
+def existing_storage(url: str) -> BaseStorage | None:
+    """The storage behind a URL for reading; None where nobody has made it, or is making it."""
+    with storage_errors(url), driver_errors(url):
+        engine = create_engine(url, **_engine(url))
+        try:
+            with engine.connect() as connection:
+                made = MigrationContext.configure(connection).get_current_revision()  # comes last
+        finally:
+            engine.dispose()
+        if made is None:
+            return None
+        kwargs = _engine(url)
+        return get_storage(BatchingStorage(url, engine_kwargs=kwargs, skip_table_creation=True))
+
+
+def _engine(url: str) -> dict[str, Any]:
+    sqlite = checked_url(url).get_backend_name() == "sqlite"
+    return {"connect_args": {"timeout": BUSY_SECONDS}} if sqlite else {"pool_pre_ping": True}
+
+
+def _already_there(error: SQLAlchemyError) -> bool:
+    return isinstance(error, IntegrityError) or "already exists" in str(error)
 
 
 def checked_url(url: str) -> URL:

@@ -4,6 +4,8 @@ import os
 import statistics
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import RandomSampler
+from sqlalchemy import create_engine, make_url, text
 
 from compressors.errors import UserError
 from evaluation.measurement import ERROR, LATENCY, SIZE, Measurement, Metric, Value
 from search.study.identity import differences, require_same
+from search.study.ledger import StudyRows
 from search.study.lock import sole_driver
 from search.study.objectives import check_constraints, margins, objectives_of
 from search.study.reading import read_rows
@@ -66,6 +70,15 @@ def opened(url: str, name: str = "study") -> Study:
     return study
 
 
+def looked(url: str, name: str) -> StudyRows:
+    """What a view sees that looks again and again until there is something."""
+    patience = time.monotonic() + 120  # only who waits in vain takes it
+    while time.monotonic() < patience:
+        with suppress(UserError):
+            return read_rows(url, name)
+    return read_rows(url, name)
+
+
 def test_asked_told_and_read_back(url: str, request: pytest.FixtureRequest) -> None:
     name = request.node.name
     study = opened(url, name)
@@ -102,6 +115,17 @@ def test_a_second_driver_is_refused(url: str, tmp_path: Path) -> None:
         pass
     with sole_driver(tmp_path, url, "study"):
         pass
+
+
+def test_many_may_start_studies_in_one_fresh_database_at_once(postgres_url: str) -> None:
+    engine = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("CREATE DATABASE crowded"))
+    url = make_url(postgres_url).set(database="crowded").render_as_string(hide_password=False)
+    with ThreadPoolExecutor(6) as crowd:
+        made = [crowd.submit(opened, url, f"mine{number}") for number in range(6)]
+    assert all(future.result() for future in made)
+    assert read_rows(url, "mine5").name == "mine5"
 
 
 def test_an_ask_of_sixty_knobs_is_cheap(tmp_path: Path) -> None:
@@ -164,6 +188,25 @@ def test_reading_creates_nothing(tmp_path: Path) -> None:
     opened(f"sqlite:///{tmp_path / 'some.db'}", "mine")
     with pytest.raises(UserError, match="Did you mean 'mine'"):
         read_rows(f"sqlite:///{tmp_path / 'some.db'}", "mne")
+
+
+def test_who_looks_while_it_is_made_breaks_nothing_and_sees_it_in_the_end(tmp_path: Path) -> None:
+    """A view may look at any time, and several may start studies in one database at once."""
+    for turn in range(4):
+        url = f"sqlite:///{tmp_path / f'{turn}.db'}"
+        with ThreadPoolExecutor(8) as crowd:
+            made = [crowd.submit(opened, url, f"mine{number}") for number in range(4)]
+            looks = [crowd.submit(looked, url, f"mine{number}") for number in range(4)]
+        assert all(future.result() for future in made)
+        assert all(future.result().name for future in looks)
+
+
+def test_looking_at_what_is_half_made_leaves_it_alone(tmp_path: Path) -> None:
+    file = tmp_path / "study.db"
+    file.touch()
+    with pytest.raises(UserError, match="none yet"):
+        read_rows(f"sqlite:///{file}", "study")
+    assert not file.read_bytes()
 
 
 @pytest.mark.parametrize(
