@@ -37,7 +37,7 @@ def read_rows(url: str, name: str) -> StudyRows:
             raise UserError(f"There is no study at {file}; start one with paredown search.")
         storage = existing_storage(url)
         names = [study.study_name for study in storage.get_all_studies()] if storage else []
-        if name not in names:
+        if storage is None or name not in names:
             raise UserError(unknown(f"study in {shown(url)}", name, names or ["none yet"]))
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         return rows_of(optuna.load_study(study_name=name, storage=storage))
