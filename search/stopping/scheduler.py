@@ -13,7 +13,7 @@ Values are numbers of which less is better. Knows neither studies nor how trials
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -23,10 +23,11 @@ from typing import Literal
 import numpy as np
 
 from search.stopping.dominance import Floats
-from search.stopping.experience import Gains, Unbeaten
-from search.stopping.rung import Rung, State
+from search.stopping.experience import Endings, Unbeaten
+from search.stopping.rung import MEMORY, Rung, State
 
 Verdict = Literal["go_on", "wait", "stop"]
+FINE = 0.25  # of final qualities' standard errors the quantile that is a difference: the good ones'
 GROWTH = 1.25  # expectations are renewed when a rung's experience has grown so much
 
 DOMINATED = "Dominated by a finished trial beyond its confidence interval"
@@ -71,7 +72,7 @@ class _Level:
     """A rung with what is known of it."""
 
     rung: Rung
-    gains: Gains
+    endings: Endings
     renew_at: int = 0
 
 
@@ -87,10 +88,12 @@ class Scheduler:
         self._deviations = NormalDist().inv_cdf(0.5 + self.rules.confidence / 2)
         looks = self.objectives + 1
         self._levels: dict[int, _Level] = defaultdict(
-            lambda: _Level(Rung(looks, self.objectives), Gains(looks, self.quality))
+            lambda: _Level(Rung(looks, self.objectives), Endings(looks, self.quality))
         )
         self._unbeaten = Unbeaten(self.objectives)  # beyond their confidence intervals
         self._front = Unbeaten(self.objectives)
+        self._errors: deque[float] = deque(maxlen=MEMORY)  # standard errors of final qualities
+        self._grain = 0.0  # of expected qualities
         self._seen: dict[int, dict[int, Report]] = defaultdict(dict)
         self._graced: set[int] = set()
 
@@ -117,10 +120,12 @@ class Scheduler:
         self._enter(report, "went_on" if went_on else "stopped")
 
     def finish(self, report: Report) -> None:
-        """A trial was evaluated in full: what it gained, and whom it dominates."""
+        """A trial was evaluated in full: what it came to, and whom it dominates."""
         for rung, earlier in self._seen.pop(report.trial, {}).items():
-            gain = earlier.values[self.quality] - report.values[self.quality]
-            self._levels[rung].gains.add(self._look(earlier), gain)
+            end = report.values[self.quality]
+            self._levels[rung].endings.add(self._look(earlier), end)
+        self._errors.append(report.spreads[self.quality])
+        self._grain = float(np.quantile(self._errors, FINE))
         if report.broken <= 0:
             self._unbeaten.add(self._bound(report, 1))
             self._front.add(self._bound(report, 0))
@@ -175,17 +180,17 @@ class Scheduler:
     def _joins_front(self, report: Report) -> bool:
         """Whether no finished trial beats what this one is expected to end with."""
         level = self._levels[report.rung]
-        if not level.gains.known or report.broken > 0:
+        if not level.endings.known or report.broken > 0:
             return False
         return not self._front.beats(self._expected(level, self._look(report)[None])[0])
 
     def _dominated(self, report: Report) -> bool:
         """Whether a finished trial dominates the best that this one can hope for."""
-        gain = self._levels[report.rung].gains.most(self._look(report))
-        if not math.isfinite(gain):
+        best = self._levels[report.rung].endings.best(self._look(report))
+        if not math.isfinite(best):
             return False
         hope = self._bound(report, -1)
-        hope[self.quality] -= gain
+        hope[self.quality] += best - report.values[self.quality]
         return self._unbeaten.beats(hope)
 
     def _bound(self, report: Report, sign: int) -> Floats:
@@ -198,14 +203,17 @@ class Scheduler:
         return np.array([*report.values, math.log1p(report.length)], dtype=float)
 
     def _expected(self, level: _Level, looks: Floats) -> Floats:
+        """What trials will end with; qualities that chance alone tells apart are the same."""
         points = looks[:, :-1].copy()
-        points[:, self.quality] -= level.gains.typical(looks)
+        points[:, self.quality] = level.endings.expected(looks)
+        if level.endings.known and self._grain > 0:
+            points[:, self.quality] = np.round(points[:, self.quality] / self._grain) * self._grain
         return np.asarray(points)
 
     def _renew(self, level: _Level) -> None:
         """Expect anew of everybody at a rung once much more is known of it."""
-        if len(level.rung) and level.gains.seen > level.renew_at:
-            level.renew_at = int(level.gains.seen * GROWTH)
+        if len(level.rung) and level.endings.seen > level.renew_at:
+            level.renew_at = int(level.endings.seen * GROWTH)
             level.rung.expect(self._expected(level, level.rung.looks))
 
     def _forget(self, trials: Iterable[int]) -> None:

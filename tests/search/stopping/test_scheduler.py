@@ -168,7 +168,7 @@ def test_at_a_thousand_workers_and_ten_thousand_trials_no_promotion_starves() ->
     assert running.longest_wait <= 64  # soon: one report may promote many, and frees one worker
     assert spent / len(running.told) < 0.002
     assert len(scheduler._levels[0].rung) <= 2 * rung.MEMORY
-    assert scheduler._levels[0].gains._count <= 2 * experience.MEMORY
+    assert scheduler._levels[0].endings._count <= 2 * experience.MEMORY
 
 
 def test_a_rank_larger_than_the_share_does_not_pass_in_time() -> None:
