@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from optuna.study._multi_objective import _fast_non_domination_rank
 
 from search.stopping import experience, rung
+from search.stopping.experience import Endings
 from search.stopping.rung import Rung, upper_share
 from search.stopping.scheduler import BEHIND, DOMINATED, Report, Rules, Scheduler
 from tests.search.stopping.streams import Stream, curves
@@ -117,6 +118,55 @@ def test_slow_starters_are_allowed_for_once_their_like_was_seen_to_end_well() ->
         verdicts.append(scheduler.report(Report(trial, 0, (error, 0.5), (0.003, 0.0)))[0].verdict)
     assert "go_on" in verdicts[1::2]
     assert "go_on" not in verdicts[2::2]
+
+
+def through_the_middle(scheduler: Scheduler, trials: int = 24) -> None:
+    """Trials whose errors in the middle of training are chance, and who all end near 0.02."""
+    chance = np.random.default_rng(0)
+    for trial in range(1000, 1000 + trials):
+        error, cost = float(chance.uniform(0.02, 0.6)), float(chance.uniform(0.5, 1.0))
+        report = Report(trial, 0, (error, cost), (0.01, 0.0), length=12.0)
+        scheduler.recall(report, went_on=True)
+        end = float(chance.normal(0.02, 0.002))
+        scheduler.finish(replace(report, rung=1, values=(end, cost), spreads=(0.004, 0.0)))
+
+
+def test_where_a_rung_says_nothing_of_the_end_costs_decide() -> None:
+    scheduler = Scheduler(2, 0, Rules(grace=0, explore=0.0))
+    through_the_middle(scheduler)
+    cheap = Report(0, 0, (0.55, 0.3), (0.01, 0.0), length=12.0)
+    dear = Report(1, 0, (0.03, 0.9), (0.01, 0.0), length=12.0)
+    assert scheduler.report(cheap)[0].verdict == "go_on"
+    (stopped,) = [d for d in (*scheduler.report(dear), *scheduler.drain()) if d.verdict == "stop"]
+    assert stopped.trial == 1
+    assert stopped.expected is not None
+    assert stopped.expected[0] == pytest.approx(0.02, abs=0.01)  # and not 0.03 less a usual gain
+
+
+def test_expected_qualities_that_only_chance_tells_apart_are_the_same() -> None:
+    scheduler = Scheduler(2, 0, Rules(grace=0, explore=0.0))
+    through_the_middle(scheduler)
+    expected = set()
+    for trial in range(12):
+        scheduler.report(Report(trial, 0, (0.1 + trial / 40, 0.9), (0.01, 0.0), length=12.0))
+    for decision in scheduler.drain():
+        assert decision.expected is not None
+        expected.add(decision.expected[0])
+    assert expected <= {0.016, 0.02, 0.024}  # in steps of a standard error of the whole split
+
+
+@given(st.integers(0, 10**6), st.floats(0.0, 1.0), st.floats(0.01, 0.3))
+@settings(max_examples=40)
+def test_what_is_left_of_a_difference_is_learned(seed: int, left: float, base: float) -> None:
+    chance = np.random.default_rng(seed)
+    endings = Endings(3, 0)
+    for _ in range(40):
+        look = np.array([chance.uniform(0, 1), chance.uniform(0, 1), 1.0])
+        endings.add(look, base + left * look[0])
+    looks = np.column_stack([chance.uniform(0, 1, 9), chance.uniform(0, 1, 9), np.ones(9)])
+    assert endings.expected(looks) == pytest.approx(base + left * looks[:, 0])
+    for look in looks:
+        assert endings.best(look) <= base + left * look[0] + 1e-9
 
 
 def test_nobody_is_called_dominated_who_started_worse_than_any_that_was_seen_through() -> None:
