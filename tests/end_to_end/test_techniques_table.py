@@ -22,11 +22,12 @@ ROW = re.compile(
     r"^\| .* \| `((?:remove|prune|heads|lowrank|sparsify|quantize): .*)` \| (.*) \| (.*) \|$"
 )
 ROWS = [found.groups() for line in README.splitlines() if (found := ROW.match(line))]
+LINEAR, CONVOLUTION = ("transformer", "encoder.layers.0.linear1"), ("resnet", "layer2.1.conv1")
 # Where a step goes in the models of the tests.
 PLACES = {
     "heads": ("transformer", "encoder.layers.0.self_attn"),
-    "smooth": ("transformer", "encoder.layers.0.linear1"),
-    "by_row": ("transformer", "encoder.layers.0.linear1"),
+    "smooth": LINEAR,
+    "by_row": LINEAR,
     "prune": ("resnet", "layer1.0.conv1"),
 }
 
@@ -39,7 +40,7 @@ def stack(name: str) -> Stack:
 def place_of(words: str) -> tuple[str, str]:
     """The model and the layer that a row's step is tried on."""
     step = next((own for own in ("smooth", "by_row") if own in words), words.partition(":")[0])
-    return PLACES.get(step, ("resnet", "layer2.1.conv1"))
+    return PLACES.get(step, CONVOLUTION)
 
 
 def compressed(model: str, layer: str, words: str) -> CompressedModel:
@@ -63,9 +64,26 @@ def test_the_table_is_there() -> None:
     assert len(ROWS) == 17
 
 
-@pytest.mark.parametrize(("words", "ort", "storage"), ROWS, ids=[row[0] for row in ROWS])
-def test_a_row_says_what_happens(words: str, ort: str, storage: str, tmp_path: Path) -> None:
-    model, layer = place_of(words)
+def places(words: str, said: str) -> list[tuple[tuple[str, str], str]]:
+    """Where a row's step is tried, and what is to become of it there."""
+    of_linear, apart, elsewhere = said.partition(" for `Linear`, else ")
+    return [(LINEAR, of_linear), (CONVOLUTION, elsewhere)] if apart else [(place_of(words), said)]
+
+
+CASES = [
+    (words, place, here, storage)
+    for words, ort, storage in ROWS
+    for place, here in places(words, ort)
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "ort", "storage"), CASES, ids=[f"{case[1][1]}-{case[0]}" for case in CASES]
+)
+def test_a_row_says_what_happens(
+    words: str, place: tuple[str, str], ort: str, storage: str, tmp_path: Path
+) -> None:
+    model, layer = place
     done = compressed(model, layer, words)
     plain = stack(model).apply(Policy()).record
     assert (done.record.layers, done.record.removed_blocks) != (plain.layers, ())
