@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def run_search(search: Search, listeners: Sequence[Listener] = ()) -> StudyRows:
             search.stopping,
             search.seed,
         )
-        feed = Feed(study, plan, listeners)
+        feed = Feed(study, plan, listeners, _clock(search.engine))
         if feed.remaining():
             search.engine.run(search.worker, feed)
         return study.rows()
@@ -118,6 +119,11 @@ def _open(search: Search, constraints: Mapping[str, float]) -> Study:
     for baseline in [b for b in baselines(search.space) if b.name not in known][: max(0, room)]:
         study.enqueue(baseline.params, baseline.name)
     return study
+
+
+def _clock(engine: Engine) -> Callable[[], float]:
+    """The seconds that an engine lives by."""
+    return (lambda: engine.elapsed) if isinstance(engine, Simulates) else time.monotonic
 
 
 def run_seed(seed: int, asked: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +42,13 @@ class _InFlight:
 class Feed:
     """Jobs of one run of a study; see `engines.base.JobSource`."""
 
-    def __init__(self, study: Study, plan: Plan, listeners: Sequence[Listener]) -> None:
+    def __init__(
+        self,
+        study: Study,
+        plan: Plan,
+        listeners: Sequence[Listener],
+        clock: Callable[[], float] = time.monotonic,  # seconds
+    ) -> None:
         self._study = study
         self._plan = plan
         self._listeners = listeners
@@ -55,7 +61,8 @@ class Feed:
         self._probes = Probes(study, plan.folder, listeners)
         self._finished = study.finished()
         self._twins = Twins(stopped=plan.stopping.stops)
-        self._deadline = math.inf if plan.hours is None else time.monotonic() + plan.hours * 3600
+        self._clock = clock
+        self._deadline = math.inf if plan.hours is None else clock() + plan.hours * 3600
         rows = study.rows()
         self._spent = sum(row.evaluations for row in rows.trials)
         for row in rows.trials:
@@ -70,7 +77,7 @@ class Feed:
         return max(self._in_flight(), self._plan.trials - self._finished)
 
     def _late(self) -> bool:
-        return time.monotonic() >= self._deadline
+        return self._clock() >= self._deadline
 
     def _ended(self, more: float = 1.0) -> bool:
         """Whether no trial may be started: time is up, or another evaluation is too many."""

@@ -43,6 +43,8 @@ class Engine(Protocol):
 class Simulates(Protocol):
     """An engine that evaluates nothing; its studies say so, and are no others' continuation."""
 
+    elapsed: float  # seconds of its own clock, from the run's beginning
+
     def simulate(self, structure: Structure, quality: Metric) -> str:
         """Make results for a model of this structure, before a run; what they are, in words."""
         ...

@@ -50,6 +50,7 @@ class SimulatedEngine:
     def simulate(self, structure: Structure, quality: Metric) -> str:
         """Make the table of results for a search; what it is, in words."""
         self._known.clear()
+        self.elapsed = 0.0
         if self.study is None:
             from search.simulation.formula import Formula
 

@@ -288,6 +288,16 @@ def test_a_share_of_the_split_is_off_by_what_chance_would_have(share: float, err
     assert on_a_share(whole, 1.0, 0) == whole
 
 
+def test_hours_are_those_of_the_virtual_clock(tmp_path: Path) -> None:
+    engine = SimulatedEngine(workers=2, seconds=120.0)
+    rows = run_search(tiny_search(tmp_path, engine, trials=200, hours=1.0))
+    longest = max(row.seconds for row in rows.trials)
+    assert 3600 <= engine.elapsed <= 3600 + longest  # who is on the way then may end
+    assert 6 < len(rows.trials) < 100
+    again = run_search(tiny_search(tmp_path, engine, trials=200, hours=1.0))
+    assert len(again.trials) > len(rows.trials)  # of another run
+
+
 def test_refuses_impossible_engines() -> None:
     with pytest.raises(UserError, match=r"engine\.workers"):
         SimulatedEngine(workers=0)
