@@ -9,7 +9,7 @@ Knows nothing of what the attributes mean.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL, create_engine, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -42,9 +42,36 @@ AGAIN = (0.1, 0.3, 1.0, 3.0)  # seconds until tables that another process makes 
 
 
 class BatchingStorage(RDBStorage):
-    """Optuna's relational storage, whose writes to trials can be put into one transaction."""
+    """Optuna's relational storage, whose writes to trials can be put into one transaction.
 
-    _kept: list[tuple[str, tuple[Any, ...]]] | None = None
+    Nobody else writes while a driver does, so a trial in flight is read again only after a write to
+    it: Optuna reads all of them at every ask, which with a thousand workers takes seconds.
+    """
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        self._kept: list[tuple[str, tuple[Any, ...]]] | None = None
+        self._stale: set[int] = set()  # trials written to since they were read
+        self._last: dict[int, int] = {}  # of each study the last trial that was read
+        super().__init__(url, **settings)
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        """As Optuna's, without those that are as they were when they were read last."""
+        last = self._last.get(study_id, -1)
+        if last < 0 or states is not None:
+            asked = (included_trial_ids, trial_id_greater_than)
+        else:
+            asked = (set(self._stale), last)
+        found: list[FrozenTrial] = super()._get_trials(study_id, states, *asked)
+        if states is None:
+            self._stale.difference_update(trial._trial_id for trial in found)
+            self._last[study_id] = max([last, *(trial._trial_id for trial in found)])
+        return found
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -57,6 +84,7 @@ class BatchingStorage(RDBStorage):
         self._write(kept)
 
     def _write(self, kept: list[tuple[str, tuple[Any, ...]]]) -> None:
+        self._stale.update(arguments[0] for _, arguments in kept)
         with _create_scoped_session(self.scoped_session) as session:
             session.add_all(models.TrialParamModel(**row) for row in self._checked(session, kept))
             for kind, arguments in kept:
@@ -101,6 +129,7 @@ class BatchingStorage(RDBStorage):
             previous_distribution,
         )
         if self._kept is None:
+            self._stale.add(trial_id)
             super()._set_trial_param(*arguments)
         else:
             self._kept.append(("param", arguments))
@@ -108,6 +137,7 @@ class BatchingStorage(RDBStorage):
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """As Optuna's, kept back inside a batch."""
         if self._kept is None:
+            self._stale.add(trial_id)
             super().set_trial_user_attr(trial_id, key, value)
         else:
             self._kept.append(("user", (trial_id, key, value)))
@@ -115,6 +145,7 @@ class BatchingStorage(RDBStorage):
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """As Optuna's, kept back inside a batch."""
         if self._kept is None:
+            self._stale.add(trial_id)
             super().set_trial_system_attr(trial_id, key, value)
         else:
             self._kept.append(("system", (trial_id, key, value)))
@@ -124,6 +155,7 @@ class BatchingStorage(RDBStorage):
     ) -> bool:
         """As Optuna's; a finished state is kept back inside a batch."""
         if self._kept is None or not state.is_finished():
+            self._stale.add(trial_id)
             return super().set_trial_state_values(trial_id, state, values)
         self._kept.append(("state", (trial_id, state, values)))
         return True

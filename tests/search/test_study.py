@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import statistics
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from search.study.ledger import StudyRows
 from search.study.lock import sole_driver
 from search.study.objectives import check_constraints, margins, objectives_of
 from search.study.reading import read_rows
-from search.study.storage import batch, open_storage, shown
+from search.study.storage import BatchingStorage, batch, open_storage, shown
 from search.study.study import Study
 
 IDENTITY: dict[str, Any] = {
@@ -137,6 +138,53 @@ def test_an_ask_of_sixty_knobs_is_cheap(tmp_path: Path) -> None:
         seconds.append(time.perf_counter() - start)
         study.tell(trial.number, [0.0, 0.0], {}, {})
     assert statistics.median(seconds) < 0.15
+
+
+def test_trials_in_flight_are_not_read_again_at_every_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = opened(f"sqlite:///{tmp_path / 'study.db'}")
+    built = []
+    real = BatchingStorage._build_frozen_trial_from_trial_model
+    monkeypatch.setattr(
+        BatchingStorage,
+        "_build_frozen_trial_from_trial_model",
+        lambda self, model: built.append(model.trial_id) or real(self, model),
+    )
+    for _ in range(30):
+        study.ask(KNOBS)
+    assert len(built) <= 4 * 30  # Optuna's own: 15 for each on average
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_a_driver_remembers_is_what_a_fresh_look_finds(url: str, seed: int) -> None:
+    """After any sequence of what a driver does to trials."""
+    name, chance = f"remembered {seed}", random.Random(seed)
+    study, flying = opened(url, name), []
+    knobs = dict(list(KNOBS.items())[:3])
+    for _ in range(40):
+        act = chance.choice(["ask", "ask", "keep", "tell", "fail", "enqueue", "put back", "look"])
+        if act == "ask":
+            flying.append(study.ask(knobs).number)
+        elif act == "enqueue":
+            study.enqueue(dict.fromkeys(knobs, 0.25), "quarter")
+        elif act == "put back":
+            study.put_back()
+            flying.clear()
+        elif act == "look":
+            assert study.rows() == read_rows(url, name)
+        elif flying:
+            number = chance.choice(flying)
+            if act == "keep":
+                study.keep(number, {"record": {"kept": chance.random()}})
+            else:
+                values = [chance.random(), 1.0] if act == "tell" else None
+                study.tell(number, values, {"seconds": chance.random()}, {"size": -1.0})
+                flying.remove(number)
+    assert study.rows() == read_rows(url, name)
+    assert [t.params for t in study.trials()] == [
+        dict(r.params) for r in read_rows(url, name).trials
+    ]
 
 
 def test_a_trial_is_asked_and_told_wholly_or_not_at_all(tmp_path: Path) -> None:
