@@ -21,11 +21,12 @@ from compressors.errors import UserError
 from evaluation.measurement import Measurement
 from evaluation.probing.probe import Probe
 from search.study import ledger
+from search.study.batching import batch
 from search.study.curious import Curious
 from search.study.identity import require_same
 from search.study.ledger import ProbeRow, StudyRows, TrialRow
 from search.study.reading import probe_rows, rows_of, trial_row
-from search.study.storage import batch, open_storage, storage_errors
+from search.study.storage import open_storage, storage_errors
 
 
 class Study:

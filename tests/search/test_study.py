@@ -18,12 +18,13 @@ from sqlalchemy import create_engine, make_url, text
 
 from compressors.errors import UserError
 from evaluation.measurement import ERROR, LATENCY, SIZE, Measurement, Metric, Value
+from search.study.batching import BatchingStorage, batch
 from search.study.identity import differences, require_same
 from search.study.ledger import StudyRows
 from search.study.lock import sole_driver
 from search.study.objectives import check_constraints, margins, objectives_of
 from search.study.reading import read_rows
-from search.study.storage import BatchingStorage, batch, open_storage, shown
+from search.study.storage import open_storage, shown
 from search.study.study import Study
 
 IDENTITY: dict[str, Any] = {
