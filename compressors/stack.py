@@ -90,7 +90,8 @@ class Stack:
         """The compressed model; `on_step` is called before every training batch.
 
         Recovery goes on from the checkpoint where an earlier attempt left one. Where it is to end
-        after so many `epochs`, its schedule stays and its checkpoint is left to go on from.
+        after so many `epochs`, its schedule stays, its checkpoint is left to go on from, and the
+        weights are the mean over the last of them, which tells more of the end.
         """
         source = self._source(policy.student)
         name, policy = policy_id(policy), expand(policy, source.structure)

@@ -21,7 +21,7 @@ from compressors.pruning.masks import Masks
 from compressors.pruning.plan import Part
 from compressors.quantization.layers import freeze_scales, recalibrate, set_scales
 from compressors.record import RecoveryRecord
-from compressors.recovery.batchnorm import TrainingSplit, renew_norms
+from compressors.recovery.batchnorm import TrainingSplit, reestimate, renew_norms
 from compressors.recovery.conditions import Conditions
 from compressors.recovery.recovery import recover
 from compressors.recovery.teacher import Teacher
@@ -84,6 +84,7 @@ class Surroundings:
             on_step=self.on_step,
             after_step=masks.hold,
             recalibrate=lambda: recalibrate(model, self.calibration.batches),
+            renew_norms=lambda: reestimate(model, self.training),
             set_scales=scale,
             freeze_scales=lambda: freeze_scales(model),
             epochs=epochs,

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from compressors.modules import device_of
+from compressors.recovery.mean import Mean
 
 State = dict[str, Any]
 
@@ -40,6 +41,7 @@ class Learner:
     model: nn.Module
     extra: nn.Module  # what is learned with the model and thrown away
     optimizer: torch.optim.Optimizer
+    mean: Mean | None = None  # of the weights over the last epoch, of one that ends on its way
 
 
 class Checkpoint:
@@ -73,6 +75,9 @@ class Checkpoint:
             return None
         if state["progress"]["epochs"] > epochs:
             return None
+        ended = state["progress"]["epochs"] == epochs
+        if ended and learner.mean is not None and not state.get("mean"):
+            return None
         if _shapes(state["model"]) != _shapes(learner.model.state_dict()):
             return None
         return _restore(state, learner)
@@ -92,6 +97,7 @@ def _state(learner: Learner, progress: Progress) -> State:
         "buffers": dict(_unsaved_buffers(learner.model)),
         "extra": learner.extra.state_dict(),
         "optimizer": learner.optimizer.state_dict(),
+        "mean": learner.mean.values if learner.mean else [],
         "generator": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "progress": dict(vars(progress)),
@@ -104,6 +110,8 @@ def _restore(state: State, learner: Learner) -> Progress:
         buffer.copy_(state["buffers"][name])
     learner.extra.load_state_dict(state["extra"])
     learner.optimizer.load_state_dict(state["optimizer"])
+    if learner.mean is not None:
+        learner.mean.values = state.get("mean", [])
     torch.set_rng_state(state["generator"])
     if state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"], device_of(learner.model))

@@ -21,6 +21,7 @@ class Conditions:
     on_step: Callable[[], None] = _nothing  # before every batch: may pause or abort
     after_step: Callable[[], None] = _nothing  # after every optimiser step: masks hold zeros
     recalibrate: Callable[[], None] = _nothing  # finds activations' ranges again
+    renew_norms: Callable[[], None] = _nothing  # takes batch norms' statistics anew
     set_scales: Callable[[Scales], None] = _nothing  # how quantisers' steps behave meanwhile
     freeze_scales: Callable[[], None] = _nothing  # and afterwards
     epochs: int | None = None  # end after so many, within the schedule of them all

@@ -1,7 +1,8 @@
 """The epochs of a recovery: losses, steps, and the state that is kept between epochs.
 
 Batch norms stay live. Ranges of activations that follow what they see are found again at the
-start of each epoch of the first half, then held.
+start of each epoch of the first half, then held. A training that ends within its schedule, to be
+looked at, leaves the model with the mean of its last epoch's weights; what it goes on from is kept.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from compressors.recovery.checkpoint import Checkpoint, Learner, Progress
 from compressors.recovery.conditions import Conditions
 from compressors.recovery.divergence import check_loss, check_outputs, check_weights, is_finite
 from compressors.recovery.losses import distillation, wide
+from compressors.recovery.mean import Mean
 from compressors.recovery.optimiser import optimiser, set_rate
 from compressors.recovery.teacher import Teacher
 from compressors.recovery.transfer import Transfer
@@ -61,16 +63,19 @@ class Training:
         """The mean loss of each epoch; goes on from what an earlier run kept."""
         extra = self._transfer.projections if self._transfer else nn.ModuleDict()
         weights = [*trained, *extra.parameters()]
-        learner = Learner(self._model, extra, optimiser(weights, scales, self._settings))
+        mean = Mean([*trained, *scales]) if 0 < self._last < self._settings.epochs else None
+        learner = Learner(self._model, extra, optimiser(weights, scales, self._settings), mean)
         checkpoint = self._checkpoint(extra)
         progress = (checkpoint.resume(learner, self._last) if checkpoint else None) or Progress()
         watching = self._transfer.watching(self._model) if self._transfer else nullcontext()
         with watching:
             while progress.epochs < self._last:
-                self._epoch(learner.optimizer, progress, steps)
+                self._epoch(learner, progress, steps)
                 check_weights(self._model, weights, progress.epochs - 1, self._settings)
                 if checkpoint:
                     checkpoint.save(learner, progress)
+        if mean is not None:
+            self._take(mean)
         return progress.losses
 
     def check_outputs(self) -> None:
@@ -79,8 +84,18 @@ class Training:
         if self._finite or bool(torch.isnan(outputs).any()):
             check_outputs(outputs, self._last - 1, self._settings)
 
-    def _epoch(self, optimizer: torch.optim.Optimizer, progress: Progress, steps: int) -> None:
-        settings, epoch = self._settings, progress.epochs
+    def _take(self, mean: Mean) -> None:
+        """Be what the mean weights are, with norms and ranges that suit them."""
+        mean.put_in()
+        self._conditions.renew_norms()
+        if self._settings.scales == "statistics":
+            self._conditions.recalibrate()
+
+    def _epoch(self, learner: Learner, progress: Progress, steps: int) -> None:
+        settings, epoch, optimizer = self._settings, progress.epochs, learner.optimizer
+        mean = learner.mean if epoch == self._last - 1 else None
+        if mean is not None:
+            mean.begin()
         if settings.scales == "statistics" and 0 < epoch <= settings.epochs // 2:
             self._conditions.recalibrate()
         self._model.train()
@@ -93,6 +108,8 @@ class Training:
             set_rate(optimizer, settings, progress.steps / steps)
             total += self._step(optimizer, batch, epoch)
             self._conditions.after_step()
+            if mean is not None:
+                mean.add()
             progress.steps, count = progress.steps + 1, count + 1
         if count == 0:
             raise UserError(
