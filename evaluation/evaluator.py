@@ -121,6 +121,10 @@ class Evaluator:
         gc.collect()
         return found
 
+    def price(self, probe: Probe) -> float:
+        """What a probe takes at most, in evaluations."""
+        return self._prober.price(probe)
+
     def prepare(self, tell: Callable[[str], None]) -> None:
         """Have the target find out of this model what it must before it tells latencies."""
         if isinstance(self.target, Prepares):

@@ -119,6 +119,7 @@ def assemble(settings: Settings, evaluator: Evaluator, space: Space, how: How) -
             modules=(str(user_path.HOME), *settings.modules),
             environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
         ),
+        price=evaluator.price,
         trials=settings.budget.most_trials,
         evaluations=settings.budget.evaluations,
         hours=settings.budget.hours,

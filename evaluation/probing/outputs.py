@@ -12,13 +12,15 @@ from torch import nn
 
 from compressors.data import Batch
 from compressors.errors import PolicyError
+from compressors.policies import policy_yaml
 from compressors.policies.policy import Policy
 from compressors.stack import Stack
 from evaluation.probing.distances import distances
-from evaluation.probing.probe import Finding
+from evaluation.probing.probe import Finding, Probe
 from evaluation.probing.samples import Answers, answers
 from evaluation.task import OffersDistance, Task
 
+UNCOMPRESSED = ("", policy_yaml.dump(Policy()))  # as probes write it
 MOST_ROWS = 512  # whose changes are kept, of outputs with many positions; all are compared
 
 
@@ -58,6 +60,12 @@ def changes_of_outputs(
         reference=reference.rows[shown],
         scores=base.scores,
     )
+
+
+def most_passes(probe: Probe) -> int:
+    """Forward passes that a probe of changes takes at most: of the uncompressed model one."""
+    others = (probe.around, *probe.policies)
+    return 1 + sum(text not in UNCOMPRESSED for text in others)
 
 
 def distance(found: Answers, reference: Answers, task: Task) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from compressors.stack import Stack
 from evaluation.probing import finding_tensors
 from evaluation.probing.distances import spread
 from evaluation.probing.gauss_newton import damages
-from evaluation.probing.outputs import changes_of_outputs
+from evaluation.probing.outputs import changes_of_outputs, most_passes
 from evaluation.probing.probe import Finding, Probe
 from evaluation.probing.samples import answers, first_samples, size
 from evaluation.probing.together import plain
@@ -39,6 +39,14 @@ class Prober:
         self._stack = stack
         self._task = task
         self._cache = ContentCache() if cache is None else cache
+        self._shares: dict[int, float] = {}
+
+    def price(self, probe: Probe) -> float:
+        """What a probe takes at most, in evaluations; less where a policy cannot be taken."""
+        if probe.samples not in self._shares:
+            self._shares[probe.samples] = self._splits(first_samples(self._task, probe.samples))
+        passes = self._score_passes if probe.kind == "scores" else most_passes(probe)
+        return passes * self._shares[probe.samples]
 
     def run(self, probe: Probe, on_step: Callable[[], None] = lambda: None) -> Finding:
         """What a probe asks for; `on_step` is called now and then."""
@@ -59,7 +67,7 @@ class Prober:
     def _scores(self, probe: Probe, batches: list[Batch], on_step: Callable[[], None]) -> Finding:
         policies, around = self._read(probe)
         model = original(self._stack)
-        scores = answers(model, first_samples(self._task, 1)).scores
+        scores = self._by_class
         scale = 1.0 if scores else spread(answers(model, batches).rows)
         found = weight_changes(self._stack, policies, around, model, on_step)
         known = [index for index, change in enumerate(found) if change is not None]
@@ -71,8 +79,7 @@ class Prober:
             scale,
             on_step,
         )
-        passes = (1 if scores else 2) + BACKWARD
-        return Finding(damage, passes * self._splits(batches), scores=scores)
+        return Finding(damage, self._score_passes * self._splits(batches), scores=scores)
 
     def _read(self, probe: Probe) -> tuple[list[Policy], Policy]:
         """The policies and the one around which they are, without patterns and training."""
@@ -87,6 +94,16 @@ class Prober:
     def _splits(self, batches: list[Batch]) -> float:
         """How much of a validation split so many samples are."""
         return sum(map(size, batches)) / self._validation
+
+    @property
+    def _score_passes(self) -> int:
+        """Passes over the samples that scores take, however many policies there are."""
+        return (1 if self._by_class else 2) + BACKWARD
+
+    @cached_property
+    def _by_class(self) -> bool:
+        """Whether the model's outputs are the scores of classes."""
+        return answers(original(self._stack), first_samples(self._task, 1)).scores
 
     @cached_property
     def _validation(self) -> int:

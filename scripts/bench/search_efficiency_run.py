@@ -95,8 +95,8 @@ class InProcess:
         """Run jobs until none remain."""
         while source.remaining() and (job := source.next_job()) is not None:
             outcome = self._outcome(job, Path(spec.folder))
-            self.spent += outcome.evaluations if job.number != -1 else 0.0
-            if job.number >= 0:
+            self.spent += outcome.evaluations
+            if job.probe is None:
                 self.told.append((self.spent, policy_yaml.load(job.policy)))
             source.finish(outcome)
 

@@ -43,7 +43,7 @@ class Budget:
 
     trials: int | None = 32
     hours: float | None = None
-    evaluations: float | None = None  # whole validation splits, those of probes among them
+    evaluations: float | None = None  # whole validation splits, by trials, probes and reference
 
     def __post_init__(self) -> None:
         if self.trials is None and self.evaluations is None:

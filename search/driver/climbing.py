@@ -43,6 +43,7 @@ class _Climb:
     length: int  # epochs of recovery
     ladder: Ladder
     told: list[Told] = field(default_factory=list)
+    evaluations: float = 0.0  # of all that was told, in earlier runs by whatever ladder
 
 
 class Climbing:
@@ -67,18 +68,16 @@ class Climbing:
         return len(self._waiting) + len(self._ready)
 
     @property
-    def ready(self) -> bool:
-        """Whether a trial is to go on."""
-        return bool(self._ready)
+    def ready(self) -> float | None:
+        """What the trial that goes on next takes, in evaluations; None where none is to."""
+        if not self._ready:
+            return None
+        climb = self._climbs[self._ready[0][-1]]
+        return climb.ladder[len(climb.told)].share
 
-    def evaluations(self) -> float:
-        """What the trials in flight took, with what the jobs given out and ready will take."""
-        found = 0.0
-        for number, climb in self._climbs.items():
-            found += sum(told["evaluations"] for told in climb.told)
-            if number not in self._waiting:
-                found += climb.ladder[len(climb.told)].share
-        return found
+    def evaluations(self, number: int) -> float:
+        """What a trial in flight took so far."""
+        return self._climbs[number].evaluations
 
     def begin(self, number: int, policy: str, epochs: int, *, whole: bool) -> Job:
         """The first job of a trial; a whole one has no rungs."""
@@ -86,9 +85,10 @@ class Climbing:
         self._climbs[number] = _Climb(policy, epochs, ladder)
         return self._job(number)
 
-    def resume(self, number: int, told: Sequence[Told]) -> list[Decision]:
+    def resume(self, number: int, told: Sequence[Told], evaluations: float) -> list[Decision]:
         """Let a trial of an earlier run stand where it stood; nothing where it had no rung."""
         climb = self._climbs[number]
+        climb.evaluations = evaluations
         known = self._known(told, climb.ladder)
         if self._scheduler is None or not known or len(known) == len(climb.ladder):
             return []
@@ -121,7 +121,13 @@ class Climbing:
             "evaluations": outcome.evaluations,
         }
         climb.told.append(told)
-        self._study.keep(outcome.number, {ledger.RUNGS: climb.told, ledger.RECORD: outcome.record})
+        climb.evaluations += outcome.evaluations
+        kept = {
+            ledger.RUNGS: climb.told,
+            ledger.RECORD: outcome.record,
+            ledger.EVALUATIONS: climb.evaluations,
+        }
+        self._study.keep(outcome.number, kept)
         return self._heed(self._scheduler.report(self._report(outcome.number, told)))
 
     def drain(self) -> list[Decision]:

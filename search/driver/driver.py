@@ -18,12 +18,13 @@ from types import FrameType
 
 from compressors.errors import UserError
 from evaluation.measurement import Metric
+from evaluation.probing.probe import Probe
 from search.driver.feed import Feed
 from search.driver.judging import Plan
 from search.driver.trial_job import WorkerSpec
 from search.engines.base import Engine, Simulates
 from search.samplers import Sampler, Setting
-from search.space.baselines import baselines
+from search.space.baselines import baselines, can_leave_alone
 from search.space.space import Space
 from search.stopping.rungs import NOBODY, Rungs
 from search.study.identity import identity
@@ -46,19 +47,25 @@ class Search:
     sampler: Sampler
     engine: Engine
     worker: WorkerSpec
+    price: Callable[[Probe], float]  # what a probe takes at most, in evaluations
     trials: int  # finished trials in all, those of earlier runs included
     hours: float | None = None
     constraints: Mapping[str, float] | None = None
     seed: int = 0
-    evaluations: float | None = None  # of trials and probes, those of earlier runs included
+    evaluations: float | None = None  # of all together, those of earlier runs included
     reference_point: tuple[float, ...] | None = None  # see ledger.POINT
     stopping: Rungs = NOBODY
 
     @property
     def total(self) -> int:
-        """How many trials are to be expected in all; a trial in full takes an evaluation."""
-        most = math.inf if self.evaluations is None else math.ceil(self.evaluations)
-        return int(min(self.trials, most))
+        """How many trials are to be expected in all; one in full takes an evaluation.
+
+        Where none can be the uncompressed model, that takes another.
+        """
+        if self.evaluations is None:
+            return self.trials
+        apart = 0 if can_leave_alone(self.space) else 1
+        return min(self.trials, math.ceil(self.evaluations) - apart)
 
 
 def run_search(search: Search, listeners: Sequence[Listener] = ()) -> StudyRows:
@@ -82,6 +89,7 @@ def run_search(search: Search, listeners: Sequence[Listener] = ()) -> StudyRows:
             search.trials,
             search.hours,
             search.folder,
+            search.engine.price if isinstance(search.engine, Simulates) else search.price,
             search.evaluations,
             search.stopping,
             search.seed,

@@ -21,15 +21,15 @@ from search.driver.climbing import Climbing, Judged
 from search.driver.interrupts import uninterrupted
 from search.driver.judging import Judge, Plan, Twins, measured
 from search.driver.probes import Probes
+from search.driver.spending import TRIAL, Spending
 from search.driver.trial_job import REFERENCE_JOB, Job, JobOutcome
 from search.driver.worker import TRIALS
 from search.space.baselines import UNCOMPRESSED, can_leave_alone
 from search.stopping.scheduler import Decision
 from search.study import ledger
 from search.study.ledger import Listener, TrialRow
+from search.study.reading import trial_row
 from search.study.study import Study
-
-ROUNDING = 1e-6  # of sums of evaluations
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Feed:
         broken = self._judge.broken
         judged = Judged(plan.stopping, plan.objectives, plan.quality, broken, plan.seed)
         self._climbing = Climbing(study, judged)
-        self._probes = Probes(study, plan.folder, listeners)
         self._finished = study.finished()
         self._twins = Twins(stopped=plan.stopping.stops)
         self._clock = clock
         self._deadline = math.inf if plan.hours is None else clock() + plan.hours * 3600
         rows = study.rows()
-        self._spent = sum(row.evaluations for row in rows.trials)
+        self._spending = Spending(plan.evaluations, rows.evaluations)
+        self._probes = Probes(study, plan, self._spending, listeners)
         for row in rows.trials:
             self._twins.add(row)
 
@@ -79,15 +79,14 @@ class Feed:
     def _late(self) -> bool:
         return self._clock() >= self._deadline
 
-    def _ended(self, more: float = 1.0) -> bool:
+    def _ended(self) -> bool:
         """Whether no trial may be started: time is up, or another evaluation is too many."""
-        if self._late():
-            return True
-        most = self._plan.evaluations
-        if most is None:
-            return False
-        taken = self._spent + self._probes.evaluations + self._climbing.evaluations()
-        return taken + more > most + ROUNDING
+        return self._late() or not self._spending.fits(TRIAL)
+
+    def _goes_on(self) -> bool:
+        """Whether a trial is to go on, and may."""
+        price = self._climbing.ready
+        return price is not None and not self._late() and self._spending.fits(price)
 
     def _in_flight(self) -> int:
         return len(self._out) - self._climbing.idle + self._probes.in_flight
@@ -96,6 +95,8 @@ class Feed:
         """The next job of a trial, or probe to answer before it, if there is one."""
         while True:
             job = self._next_job()
+            if job is not None and job.probe is None:
+                self._spending.give(job.number, job.share)
             if job is not None or not self._settle():
                 return job
 
@@ -104,7 +105,7 @@ class Feed:
         asks = self._finished + len(self._out) < self._plan.trials and not self._ended()
         if self._late() or self._in_flight() or not self._climbing.idle or asks:
             return False
-        if self._climbing.ready and not self._ended(0.0):
+        if self._goes_on():
             return False
         self._stop(self._climbing.drain())
         return True
@@ -112,7 +113,7 @@ class Feed:
     def _next_job(self) -> Job | None:
         if self._study.reference is None and self._out:
             return None  # everything waits for the uncompressed model
-        if self._climbing.ready and not self._ended(0.0):
+        if self._goes_on():
             return self._climbing.next()
         while self._finished + len(self._out) < self._plan.trials:
             if self._ended():
@@ -133,10 +134,11 @@ class Feed:
             told = trial.user_attrs.get(ledger.RUNGS, ())
             if not told:
                 return job
-            self._stop(self._climbing.resume(job.number, told))
+            took = trial_row(trial).evaluations
+            self._stop(self._climbing.resume(job.number, told, took))
             if not self._climbing.resumed(job.number):
                 return job
-            if self._climbing.ready:
+            if self._goes_on():
                 return self._climbing.next()
         return None
 
@@ -147,6 +149,7 @@ class Feed:
                 f"The machine let a trial down: {outcome.reason} Make room or mend it; the same "
                 "command continues, and no trial is lost."
             )
+        self._spending.settle(outcome.number, outcome.evaluations)
         if outcome.number < REFERENCE_JOB:
             self._probes.finish(outcome)
         else:
@@ -175,7 +178,7 @@ class Feed:
             ledger.RECORD: outcome.record,
             ledger.ARTIFACT: outcome.artifact,
             ledger.SECONDS: outcome.seconds + sum(t["seconds"] for t in told),
-            ledger.EVALUATIONS: outcome.evaluations + sum(t["evaluations"] for t in told),
+            ledger.EVALUATIONS: outcome.evaluations + self._climbing.evaluations(outcome.number),
             ledger.REASON: outcome.reason,
             ledger.TRACEBACK: outcome.traceback,
         }
@@ -195,7 +198,7 @@ class Feed:
             attributes = {
                 ledger.MEASUREMENT: told[-1]["measurement"],
                 ledger.SECONDS: sum(t["seconds"] for t in told),
-                ledger.EVALUATIONS: sum(t["evaluations"] for t in told),
+                ledger.EVALUATIONS: self._climbing.evaluations(number),
                 ledger.REASON: f"{decision.reason}, {self._climbing.rung_in_words(number)}.",
                 ledger.EXPECTED: self._climbing.expected(decision),
             }
@@ -241,7 +244,6 @@ class Feed:
             self._climbing.end(number, measurement, complete=kept is not None)
             del self._out[number]
             self._finished += 1
-            self._spent += row.evaluations
             self._twins.add(row)
         for listener in self._listeners:
             listener.trial_finished(row)

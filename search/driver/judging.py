@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from compressors.errors import UserError
 from evaluation.measurement import Measurement, Metric
+from evaluation.probing.probe import Probe
 from search.atomic import write_text
-from search.driver.trial_job import JobOutcome
+from search.driver.trial_job import REFERENCE_JOB, JobOutcome
 from search.space.space import Space
 from search.stopping.rungs import NOBODY, Rungs
-from search.study.ledger import Objective, TrialRow
+from search.study.ledger import ApartRow, Objective, TrialRow
 from search.study.objectives import DROP, margins
 from search.study.study import Study
 
@@ -29,7 +30,8 @@ class Plan:
     trials: int
     hours: float | None
     folder: Path
-    evaluations: float | None = None  # of trials and probes together, those of earlier runs too
+    price: Callable[[Probe], float]  # what a probe takes at most, in evaluations
+    evaluations: float | None = None  # of everything together, earlier runs too
     stopping: Rungs = NOBODY
     seed: int = 0
 
@@ -69,7 +71,9 @@ class Judge:
     def set_reference(self, measurement: Measurement | None, outcome: JobOutcome) -> None:
         """Keep the uncompressed model's measurement, without which there is no search."""
         if measurement is not None and self.values(measurement)[0] is not None:
-            self._study.set_reference(measurement)
+            apart = ApartRow(outcome.evaluations, outcome.seconds)
+            no_trial = outcome.number == REFERENCE_JOB
+            self._study.set_reference(measurement, apart if no_trial else None)
             return
         details = self._plan.folder / "reference_error.txt"
         write_text(details, outcome.traceback or outcome.reason or "no details")

@@ -2,17 +2,20 @@
 
 A batch of probes runs on all workers at once and is taught in the order in which it was wanted,
 so that nothing depends on which worker was quicker. What the study holds already is taught
-without a job. Knows neither engines nor what a finding means.
+without a job. A batch that the budget has no room for, with a trial after it, is not begun, and a
+probe for which there is none any more is not sent: the sampler is told that there is no answer.
+Knows neither engines nor what a finding means.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from evaluation.probing import finding_files
 from evaluation.probing.probe import Finding, Probe
 from search.driver.interrupts import uninterrupted
+from search.driver.judging import Plan
+from search.driver.spending import TRIAL, Spending
 from search.driver.trial_job import REFERENCE_JOB, Job, JobOutcome
 from search.study.ledger import FollowsProbes, Listener, ProbeRow
 from search.study.study import Study
@@ -21,13 +24,17 @@ from search.study.study import Study
 class Probes:
     """The probes of one run of a study."""
 
-    def __init__(self, study: Study, folder: Path, listeners: Sequence[Listener]) -> None:
+    def __init__(
+        self, study: Study, plan: Plan, spending: Spending, listeners: Sequence[Listener]
+    ) -> None:
         self._study = study
-        self._folder = folder
+        self._plan = plan
+        self._spending = spending
         self._listeners = [one for one in listeners if isinstance(one, FollowsProbes)]
         self._rows = {row.key: row for row in study.probes()}
         self._batch: list[Probe] = []
-        self._queue: list[Probe] = []
+        self._queue: list[tuple[Probe, float]] = []  # with what each takes at most
+        self._begun = False  # whether a probe of the batch was sent
         self._out: dict[int, Probe] = {}
         self._taught: set[str] = set()
         self._number = REFERENCE_JOB
@@ -37,11 +44,6 @@ class Probes:
         """How many probes are being answered."""
         return len(self._out)
 
-    @property
-    def evaluations(self) -> float:
-        """What all probes of the study took, those of earlier runs included."""
-        return sum(row.evaluations for row in self._rows.values())
-
     def hold_trials(self) -> bool:
         """Whether the sampler's own trials wait for what is being found out."""
         return bool(self._batch) and not self._study.waits()
@@ -50,23 +52,27 @@ class Probes:
         """The next probe to answer; none while trials wait that do not need the sampler."""
         if self._study.curious() is None or self._study.waits():
             return None
-        if not self._batch:
-            self._begin()
-        if not self._queue:
-            return None
-        self._number -= 1
-        probe = self._out[self._number] = self._queue.pop(0)
-        return Job(self._number, policy="", probe=probe.to_json())
+        while self._queue or self._begin():
+            room = self._room()
+            if self._spending.fits(room):
+                return self._send(*self._queue.pop(0))
+            if self._spending.may_fit(room):
+                return None  # once what is in flight has taken less than it might
+            self._queue.clear()
+            self._tell()
+            self._teach_whole_batch()
+        return None
 
     def finish(self, outcome: JobOutcome) -> None:
         """Keep what came of a probe; teach the batch once it is whole."""
         probe = self._out.pop(outcome.number)
+        before = self._rows.get(probe.key())  # its finding was lost
         row = ProbeRow(
             key=probe.key(),
             kind=probe.kind,
             policies=len(probe.policies),
-            evaluations=outcome.evaluations,
-            seconds=outcome.seconds,
+            evaluations=outcome.evaluations + (before.evaluations if before else 0.0),
+            seconds=outcome.seconds + (before.seconds if before else 0.0),
             finding=outcome.finding,
             reason=outcome.reason,
             traceback=outcome.traceback,
@@ -77,15 +83,33 @@ class Probes:
         self._tell()
         self._teach_whole_batch()
 
-    def _begin(self) -> None:
-        """Ask what is wanted until something has to be found out, or nothing new is wanted."""
-        while fresh := self._wanted():
-            self._batch = fresh
-            self._queue = [probe for probe in fresh if not self._is_known(probe)]
+    def _send(self, probe: Probe, price: float) -> Job:
+        self._begun = True
+        self._number -= 1
+        self._out[self._number] = probe
+        self._spending.give(self._number, price)
+        return Job(self._number, policy="", probe=probe.to_json())
+
+    def _room(self) -> float:
+        """What the next probe needs, or the whole batch before its first, and a trial after it."""
+        sent = self._queue[:1] if self._begun else self._queue
+        return TRIAL + sum(price for _, price in sent)
+
+    def _begin(self) -> bool:
+        """Ask what is wanted until something has to be found out, which is told, or nothing is."""
+        while not self._batch and (fresh := self._wanted()):
+            self._batch, self._begun = fresh, False
+            unknown = [probe for probe in fresh if not self._is_known(probe)]
+            self._queue = [(probe, self._price(probe)) for probe in unknown]
             if self._queue:
                 self._tell()
-                return
+                return True
             self._teach_whole_batch()
+        return False
+
+    def _price(self, probe: Probe) -> float:
+        """What a probe takes at most; found out only where there is a budget to hold it against."""
+        return self._plan.price(probe) if self._spending.bounded else 0.0
 
     def _wanted(self) -> list[Probe]:
         wanted = {probe.key(): probe for probe in self._study.wanted()}
@@ -102,11 +126,13 @@ class Probes:
         for probe in self._batch:
             self._taught.add(probe.key())
             if curious is not None:
-                curious.learn(probe, self._found(self._rows[probe.key()]))
+                curious.learn(probe, self._found(self._rows.get(probe.key())))
         self._batch = []
 
-    def _found(self, row: ProbeRow) -> Finding | None:
-        return None if row.finding is None else finding_files.read(self._folder / row.finding)
+    def _found(self, row: ProbeRow | None) -> Finding | None:
+        if row is None or row.finding is None:
+            return None
+        return finding_files.read(self._plan.folder / row.finding)
 
     def _tell(self) -> None:
         done = len(self._batch) - len(self._queue) - len(self._out)

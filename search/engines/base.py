@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from compressors.errors import UserError
 from compressors.structures.structure import Structure
 from evaluation.measurement import Metric
+from evaluation.probing.probe import Probe
 from search.driver.trial_job import Broken, Job, JobOutcome, WorkerSpec
 
 
@@ -47,6 +48,10 @@ class Simulates(Protocol):
 
     def simulate(self, structure: Structure, quality: Metric) -> str:
         """Make results for a model of this structure, before a run; what they are, in words."""
+        ...
+
+    def price(self, probe: Probe) -> float:
+        """What a probe will take, in evaluations, once results are made."""
         ...
 
 

@@ -19,6 +19,7 @@ from compressors.policies import policy_yaml
 from compressors.structures.structure import Structure
 from evaluation.fidelity import Fidelity
 from evaluation.measurement import Metric
+from evaluation.probing.probe import Probe
 from search.driver.trial_job import Job, JobOutcome, WorkerSpec
 from search.engines.base import JobSource
 from search.simulation.table import Result, Table, Unknown
@@ -61,23 +62,32 @@ class SimulatedEngine:
             self._table = recorded(Path(self.study), quality, self.unheld)
         return self._table.words
 
+    def price(self, probe: Probe) -> float:
+        """What a probe will take, in evaluations."""
+        return self._made.price(probe)
+
     def run(self, spec: WorkerSpec, source: JobSource) -> None:
         """Run jobs until none remain."""
-        if self._table is None:
-            raise RuntimeError("simulate() makes the table of results, and comes first")
+        table = self._made
         ends: list[tuple[float, int, JobOutcome]] = []
         started = 0
         self.elapsed = 0.0
         self._trained.clear()
         while source.remaining():
             while len(ends) < self.workers and (job := source.next_job()) is not None:
-                outcome = self._outcome(self._table, job, Path(spec.folder))
+                outcome = self._outcome(table, job, Path(spec.folder))
                 heapq.heappush(ends, (self.elapsed + outcome.seconds, started, outcome))
                 started += 1
             if not ends:
                 raise RuntimeError("jobs remain, but none is running and none is given out")
             self.elapsed, _, outcome = heapq.heappop(ends)
             source.finish(outcome)
+
+    @property
+    def _made(self) -> Table:
+        if self._table is None:
+            raise RuntimeError("simulate() makes the table of results, and comes first")
+        return self._table
 
     def _outcome(self, table: Table, job: Job, folder: Path) -> JobOutcome:
         try:
@@ -104,7 +114,6 @@ class SimulatedEngine:
 
     def _probed(self, table: Table, job: Job, folder: Path) -> JobOutcome:
         from evaluation.probing import finding_files
-        from evaluation.probing.probe import Probe
 
         probe = Probe.from_json(job.probe or {})
         found = table.finding(probe)

@@ -21,7 +21,7 @@ from search.atomic import copy, write_text
 from search.front import timekeeping
 from search.front.front import Front
 from search.front.timekeeping import Timekeeping
-from search.study.ledger import ProbeRow, StudyRows, TrialRow
+from search.study.ledger import StudyRows, TrialRow
 
 VERSION = 1
 JSON = "front.json"
@@ -60,7 +60,6 @@ def write(folder: Path, rows: StudyRows, front: Front, validation: Validation) -
 
 def to_json(rows: StudyRows, front: Front, validation: Validation) -> dict[str, Any]:
     """The whole of front.json."""
-    spent: list[TrialRow | ProbeRow] = [*rows.trials, *rows.probes]
     return {
         "version": VERSION,
         "study": rows.name,
@@ -72,8 +71,8 @@ def to_json(rows: StudyRows, front: Front, validation: Validation) -> dict[str, 
         "metrics": _metrics(rows, validation),
         "trials": counts(rows),
         "cost": {
-            "seconds": round(sum(row.seconds for row in spent), 3),
-            "evaluations": round(sum(row.evaluations for row in spent), 3),
+            "seconds": round(sum(row.seconds for row in rows.took()), 3),
+            "evaluations": round(rows.evaluations, 3),
         },
         "timing": timekeeping.to_json(validation.timing),
         "reference": {**values_json(rows.reference), "exported": values_json(validation.reference)},

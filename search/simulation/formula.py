@@ -78,14 +78,17 @@ class Formula:
             seconds * EPOCH * epochs,
         )
 
+    def price(self, probe: Probe) -> float:
+        """What a probe takes: forward once, and backward."""
+        return 3 * probe.samples / SAMPLES if probe.kind == "scores" else 0.0
+
     def finding(self, probe: Probe) -> Finding:
         """Damages of changes of weights, as gradients would estimate them; no outputs."""
         if probe.kind != "scores":
             raise Unknown("A formula has no outputs, so it answers no probe of changes.")
         around = self.damage(_policy(probe.around))
         found = [self._score(text, around) for text in probe.policies]
-        share = probe.samples / SAMPLES
-        return Finding(damage=np.array(found), evaluations=3 * share)  # forward once, backward
+        return Finding(damage=np.array(found), evaluations=self.price(probe))
 
     def _score(self, text: str, around: float) -> float:
         policy = _policy(text)

@@ -73,6 +73,11 @@ class Recorded:
         note = {"nearest_trial": nearest.number, "differs_in": places}
         return self._as_recorded(nearest, fidelity, note)
 
+    def price(self, probe: Probe) -> float:
+        """What the probe took when it was recorded."""
+        found = finding_files.read(finding_files.path_of(self.folder, probe.key()))
+        return 0.0 if found is None else found.evaluations
+
     def finding(self, probe: Probe) -> Finding:
         """What was found, if this was asked."""
         found = finding_files.read(finding_files.path_of(self.folder, probe.key()))
@@ -122,8 +127,7 @@ def _climbed(row: TrialRow | None, fidelity: Fidelity) -> Result | None:
             return Result(rung.measurement, 0.0, rung.evaluations, passed)
     if not (row.rungs and fidelity.whole and row.measurement is not None):
         return None
-    own = row.evaluations - sum(rung.evaluations for rung in row.rungs)
-    return Result(row.measurement, 0.0, own, row.seconds, record=row.record or {})
+    return Result(row.measurement, 0.0, fidelity.share, row.seconds, record=row.record or {})
 
 
 def _better(row: TrialRow, known: TrialRow | None) -> bool:

@@ -48,6 +48,10 @@ class Table(Protocol):
         """What a policy gives at a fidelity; raises Unknown."""
         ...
 
+    def price(self, probe: Probe) -> float:
+        """What a probe will take, in evaluations; nothing where its finding is unknown."""
+        ...
+
     def finding(self, probe: Probe) -> Finding:
         """What a probe finds; raises Unknown."""
         ...

@@ -26,5 +26,8 @@ class Curious(Protocol):
         ...
 
     def learn(self, probe: Probe, finding: Finding | None) -> None:
-        """Take what was found; None: it failed, and will not be tried again in this study."""
+        """Take what was found; None: it failed, or the budget has no room for it.
+
+        What failed is not tried again in this study, what had no room not in this run.
+        """
         ...

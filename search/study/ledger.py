@@ -24,7 +24,7 @@ MEASUREMENT = "measurement"  # Measurement.to_json()
 RECORD = "record"  # Record.to_json()
 ARTIFACT = "artifact"  # the trial's deployable file, relative to the study's folder
 SECONDS = "seconds"
-EVALUATIONS = "evaluations"  # full-validation-set equivalents spent
+EVALUATIONS = "evaluations"  # full-validation-set equivalents spent, so far where in flight
 REASON = "reason"  # one sentence, on failed and stopped trials
 TRACEBACK = "traceback"
 PHASE = "phase"  # what a sampler asked the trial for, where it says
@@ -38,6 +38,7 @@ SAME_AS = "same_as"  # number of the earlier trial of the same policy, whose res
 IDENTITY = "identity"  # what may not change between resumes: space, objectives, constraints, task…
 UID = "uid"  # tells the study from every other of its name, made when it is
 REFERENCE = "reference"  # Measurement.to_json() of the uncompressed model
+REFERENCE_TOOK = "reference_took"  # evaluations and seconds, where no trial of the study took them
 PROBE = "probe:"  # and the probe's key: what came of it, ProbeRow without the key
 POINT = "reference_point"  # quality absolute, costs as shares of the uncompressed model's
 
@@ -103,6 +104,14 @@ class ProbeRow:
 
 
 @dataclass(frozen=True)
+class ApartRow:
+    """What the uncompressed model's evaluation took, where it was no trial of the study."""
+
+    evaluations: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class StudyRows:
     """A whole study as the views see it."""
 
@@ -116,6 +125,17 @@ class StudyRows:
     probes: tuple[ProbeRow, ...] = ()
     point: tuple[float, ...] | None = None  # the stated reference point, see POINT
     simulated: str | None = None  # where its results come from, if not from evaluations
+    apart: ApartRow | None = None  # nor known of studies made before it was kept
+
+    @property
+    def evaluations(self) -> float:
+        """Whole validation splits that all of it took."""
+        return sum(row.evaluations for row in self.took())
+
+    def took(self) -> list[TrialRow | ProbeRow | ApartRow]:
+        """Everything that took evaluations, or time."""
+        apart = [] if self.apart is None else [self.apart]
+        return [*self.trials, *self.probes, *apart]
 
     def complete(self) -> list[TrialRow]:
         """The trials that have values."""

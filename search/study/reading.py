@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from compressors.errors import UserError, unknown
 from evaluation.measurement import Measurement
 from search.study import ledger
-from search.study.ledger import Objective, ProbeRow, RungRow, State, StudyRows, TrialRow
+from search.study.ledger import ApartRow, Objective, ProbeRow, RungRow, State, StudyRows, TrialRow
 from search.study.storage import existing_storage, shown, sqlite_file, storage_errors
 
 STATES: dict[TrialState, State] = dict(
@@ -50,6 +50,7 @@ def rows_of(study: optuna.Study) -> StudyRows:
     if identity is None:
         raise UserError(f"The study '{study.study_name}' was not made by this program.")
     reference, point = attributes.get(ledger.REFERENCE), attributes.get(ledger.POINT)
+    apart = attributes.get(ledger.REFERENCE_TOOK)
     return StudyRows(
         name=study.study_name,
         task=_label(identity["task"]),
@@ -61,6 +62,7 @@ def rows_of(study: optuna.Study) -> StudyRows:
         point=None if point is None else tuple(point),
         simulated=identity.get("simulated"),
         probes=probe_rows(attributes),
+        apart=None if apart is None else ApartRow(**apart),
     )
 
 
@@ -78,6 +80,7 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
     attributes = trial.user_attrs
     measurement = attributes.get(ledger.MEASUREMENT)
     state = STATES[trial.state]
+    rungs = tuple(_rung_row(told) for told in attributes.get(ledger.RUNGS) or ())
     return TrialRow(
         number=trial.number,
         state=state,
@@ -90,7 +93,7 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         record=attributes.get(ledger.RECORD),
         artifact=attributes.get(ledger.ARTIFACT),
         seconds=attributes.get(ledger.SECONDS, 0.0),
-        evaluations=attributes.get(ledger.EVALUATIONS, 0.0),
+        evaluations=attributes.get(ledger.EVALUATIONS, sum(rung.evaluations for rung in rungs)),
         feasible=ledger.feasible(tuple(trial.constraints.values())),
         reason=attributes.get(ledger.REASON),
         started=trial.datetime_start,
@@ -98,7 +101,7 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         phase=attributes.get(ledger.PHASE),
         predicted=attributes.get(ledger.PREDICTED) or {},
         guessed=attributes.get(ledger.GUESSED) or {},
-        rungs=tuple(_rung_row(told) for told in attributes.get(ledger.RUNGS) or ()),
+        rungs=rungs,
     )
 
 

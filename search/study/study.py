@@ -24,7 +24,7 @@ from search.study import ledger
 from search.study.batching import batch
 from search.study.curious import Curious
 from search.study.identity import require_same
-from search.study.ledger import ProbeRow, StudyRows, TrialRow
+from search.study.ledger import ApartRow, ProbeRow, StudyRows, TrialRow
 from search.study.reading import probe_rows, rows_of, trial_row
 from search.study.storage import open_storage, storage_errors
 
@@ -173,9 +173,11 @@ class Study:
             self._reference = None if stored is None else Measurement.from_json(stored)
         return self._reference
 
-    def set_reference(self, measurement: Measurement) -> None:
-        """Keep the uncompressed model's measurement."""
+    def set_reference(self, measurement: Measurement, apart: ApartRow | None = None) -> None:
+        """Keep the uncompressed model's measurement; what it took first, where no trial did."""
         with storage_errors(self._url):
+            if apart is not None:
+                self._study.set_user_attr(ledger.REFERENCE_TOOK, asdict(apart))
             self._study.set_user_attr(ledger.REFERENCE, measurement.to_json())
         self._reference = measurement
 

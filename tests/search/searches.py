@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from compressors.structures.inspection import inspect_model
+from evaluation.evaluator import Evaluator
 from evaluation.measurement import ERROR
 from search.driver.driver import Search
 from search.driver.trial_job import WorkerSpec
@@ -46,6 +48,11 @@ def tiny_space(options: SpaceOptions = SMALL) -> Space:
     return build_space(inspect_model(task.model(), example), TinyTarget().capability, options)
 
 
+@cache
+def tiny_evaluator() -> Evaluator:
+    return Evaluator(TinyTask(), TinyTarget())
+
+
 def tiny_search(
     folder: Path,
     engine: Engine | None = None,
@@ -70,6 +77,7 @@ def tiny_search(
         sampler=sampler or Random(),
         engine=engine or InlineEngine(),
         worker=spec,
+        price=lambda probe: tiny_evaluator().price(probe),
         trials=8,
     )
     return replace(search, **changes)

@@ -11,6 +11,12 @@ from typing import Any
 
 import pytest
 
+from compressors.policies.policy import Policy
+from evaluation.measurement import ERROR, SIZE, Measurement, Value
+from search.driver.driver import run_search
+from search.space.options import SpaceOptions, StepOptions
+from tests.search.searches import tiny_search, tiny_space
+
 BENCH = Path(__file__).parents[2] / "scripts" / "bench"
 
 
@@ -24,6 +30,13 @@ def bench() -> Iterator[tuple[ModuleType, ModuleType]]:
     sys.path.remove(str(BENCH))
 
 
+class Figures:
+    """The same of every policy."""
+
+    def search(self, policy: Policy) -> Measurement:
+        return Measurement((Value(ERROR, 0.1, 0.01), Value(SIZE, 9.0, 0.0)))
+
+
 def result(*ends: tuple[float, float]) -> dict[str, Any]:
     return {"curve": [*ends], "test": {"10": 0.3, "200": ends[-1][1] / 2}, "uniform": 0.5}
 
@@ -34,6 +47,23 @@ def test_a_curve_is_read_at_what_was_spent(bench: tuple[ModuleType, ModuleType])
     assert [table.at(curve, n) for n in (0.5, 2, 3, 10)] == [0.0, 0.2, 0.4, 0.6]
     assert table.at(curve, 11) is None
     assert [table.reached(curve, share) for share in (0.2, 0.41, 0.7)] == [1.0, 9.5, None]
+
+
+def test_every_evaluation_is_counted_from_the_first(
+    bench: tuple[ModuleType, ModuleType], tmp_path: Path
+) -> None:
+    engine = importlib.import_module("search_efficiency_run").InProcess(None, Figures())
+    run_search(
+        tiny_search(
+            tmp_path,
+            engine,
+            space=tiny_space(SpaceOptions(quantize=StepOptions(choices=("w8a8",)))),
+            trials=9,
+            evaluations=3.0,
+        )
+    )
+    assert [spent for spent, _ in engine.told] == [1.0, 2.0, 3.0]
+    assert engine.told[0][1] == Policy()
 
 
 def test_the_goal_is_the_best_of_all_tpe_runs_and_ratios_are_medians(

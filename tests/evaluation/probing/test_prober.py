@@ -213,6 +213,19 @@ def test_evaluations_are_shares_of_the_validation_split() -> None:
     assert probers.run(around).evaluations == 5 * 8 / 32
 
 
+def test_what_a_probe_takes_is_known_before() -> None:
+    for task in (ImageTask(), Regression()):
+        probers = prober(task)
+        for samples in (8, 99):
+            for around in ("", FEW_BITS[1]):
+                for kind in ("scores", "changes"):
+                    probe = Probe(kind, (NOTHING, *FEW_BITS), around, samples)  # type: ignore[arg-type]
+                    price = probers.price(probe)
+                    assert price == probers.run(probe).evaluations
+    impossible = Probe("changes", (bits("nowhere", 4),))
+    assert prober(ImageTask()).price(impossible) == 2 * 16 / 32
+
+
 def test_elsewhere_outputs_are_compared_as_numbers() -> None:
     task = Regression()
     names = [layer.name for layer in Stack(task.model(), task).structure.layers]
