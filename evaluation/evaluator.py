@@ -7,7 +7,7 @@ nothing of searches: whoever calls it decides which policy, and what an exceptio
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ from evaluation.target import Artifact, Prepares, Target, why_untimed
 from evaluation.target_check import check_target
 from evaluation.task import Task
 
-SAMPLES = 12  # policies on which a model is measured beside itself
+SAMPLES = 36  # policies on which a model is measured beside itself, at most
 
 
 @dataclass(frozen=True)
@@ -156,15 +156,12 @@ class Evaluator:
             with TemporaryDirectory(prefix="paredown-samples-") as folder:
                 self.target.prepare(reference, lambda: self._samples(Path(folder)), tell)
 
-    def _samples(self, folder: Path) -> list[Artifact]:
-        """Files of the model under a few policies; what the target does not take is left out."""
-        made = []
+    def _samples(self, folder: Path) -> Iterator[Artifact]:
+        """Files of the model under some policies; what the target does not take is left out."""
         policies = samples(self.structure, self.target.capability, SAMPLES)
         for number, policy in enumerate(policies):
             with suppress(UserError):
-                path = folder / f"{number}{self.target.suffix}"
-                made.append(self._lowered(policy, path))
-        return made
+                yield self._lowered(policy, folder / f"{number}{self.target.suffix}")
 
     def _lowered(self, policy: Policy, path: Path) -> Artifact:
         return self.target.lower(self._stack.apply(policy), self.task, path)

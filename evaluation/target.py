@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
@@ -264,7 +264,7 @@ class Prepares(Protocol):
     def prepare(
         self,
         reference: Artifact,
-        others: Callable[[], Sequence[Artifact]],
+        others: Callable[[], Iterable[Artifact]],
         tell: Callable[[str], None],
     ) -> None:
         """Do so now for a model, if nobody has.

@@ -10,31 +10,28 @@ prices, nor of what a policy is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import sqrt
 from pathlib import Path
 
-from evaluation.latency import correction
-from evaluation.latency.correction import PLAIN, Correction, Part, Priced
+from evaluation.latency import correction_file
+from evaluation.latency.correction import PLAIN, Correction
+from evaluation.latency.fitting import Fitting, Others, Tell
 from evaluation.latency.operator_table import OperatorTable
+from evaluation.latency.parts import Part, Priced
 from evaluation.measurement import LATENCY, Value
 from evaluation.measuring import quiet
 from evaluation.measuring.files import Files
-from evaluation.measuring.limits import MeasurementError
 from evaluation.measuring.operators import FLOOR, Operator, Price
 from evaluation.measuring.remembered import Latency, LatencyCache
 from evaluation.target import Artifact
 
 PREPARING = "measuring what operators take on this machine, once"
-METHOD = "prices-5"  # how prices and predictions are made: others are not taken for these
+METHOD = "prices-6"  # how prices and predictions are made: others are not taken for these
 LEAST_MS = 1e-4  # of a prediction: nothing is for nothing
 UNPRICED_MS = 0.002  # of an operator that cannot run alone: shapes and indices, mostly
-
-Others = Callable[[], Sequence[Artifact]]  # a model's files under a few policies
-Tell = Callable[[str], None]
 
 
 @dataclass
@@ -55,13 +52,15 @@ class Predictor:
         return Value(LATENCY, found.median_ms, found.spread_ms)
 
     def prepare(self, reference: Artifact, others: Others, tell: Tell = lambda _: None) -> None:
-        """Fit the correction of a model, if nobody has; `tell` hears of it as that begins."""
+        """Fit the correction of a model, if nobody has; `tell` hears of it as that goes on."""
         if self._known(reference) is not None:
             return
-        tell(f"{self.files.latencies.conditions['target']}: {PREPARING} …")
+        target = self.files.latencies.conditions["target"]
+        tell(f"{target}: {PREPARING} …")
         with quiet.alone():  # whoever was alone before may have fitted it meanwhile
             if self._known(reference) is None:
-                correction.write(self._path(reference), self._fit([reference, *others()]))
+                told = self._fit(reference, others(), lambda words: tell(f"{target}: {words}"))
+                correction_file.write(self._path(reference), told)
 
     def table(self, reference: Artifact) -> OperatorTable:
         """The prices of a model's operators, held against that model uncompressed."""
@@ -79,7 +78,9 @@ class Predictor:
         return path.parent.parent / METHOD / f"{path.stem}-{reference.signature}.json"
 
     def _known(self, reference: Artifact) -> Correction | None:
-        found = self._corrections.get(reference.signature) or correction.read(self._path(reference))
+        found = self._corrections.get(reference.signature) or correction_file.read(
+            self._path(reference)
+        )
         if found is not None:
             self._corrections[reference.signature] = found
         return found
@@ -99,40 +100,15 @@ class Predictor:
         found = self.files.latency(reference, reference)
         return Latency(found.value, found.spread or 0.0)
 
-    def _fit(self, artifacts: Sequence[Artifact]) -> Correction:
-        reference, *others = artifacts
-        models = {reference.path: self._model(reference, reference)}
-        for artifact in others:
-            with suppress(MeasurementError):  # what this runtime cannot run tells nothing
-                models[artifact.path] = self._model(artifact, reference)
-        milliseconds = self._together(list(models))
-        floor = self.table(reference).get(FLOOR)
-        return correction.fit(
-            [models[path] for path in milliseconds],
-            list(milliseconds.values()),
-            floor.median_ms if floor else 0.0,
-        )
+    def _fit(self, reference: Artifact, others: Iterable[Artifact], tell: Tell) -> Correction:
+        def priced(artifact: Artifact) -> Priced:
+            return self._model(artifact, reference)
 
-    def _together(self, paths: Sequence[Path]) -> dict[Path, float]:
-        """What each file takes beside the first; without those that stop the runtime."""
-        try:
-            first, *others = self.files.quickly(paths)
-        except MeasurementError:
-            able = [path for path in paths[1:] if self._runs(path, paths[0])]
-            if len(able) == len(paths) - 1:  # it is none of them alone
-                raise
-            return self._together([paths[0], *able])
-        told = {
-            path: first.median_ms / o.speedup for path, o in zip(paths[1:], others, strict=True)
-        }
-        return {paths[0]: first.median_ms, **told}
+        def floor_ms() -> float:
+            floor = self.table(reference).get(FLOOR)
+            return floor.median_ms if floor else 0.0
 
-    def _runs(self, path: Path, reference: Path) -> bool:
-        try:
-            self.files.quickly([reference, path])
-        except MeasurementError:
-            return False
-        return True
+        return Fitting(reference, priced, self.files.quickly, floor_ms).fitted(others, tell)
 
     def _priced(self, path: Path, reference: Artifact) -> tuple[Operator, ...]:
         """The operators of a file, each with a price; none is tried for one twice."""
@@ -149,5 +125,5 @@ class Predictor:
     def _model(self, artifact: Artifact, reference: Artifact) -> Priced:
         table = self.table(reference)
         told = ((o, table.get(o.key)) for o in self._priced(artifact.path, reference))
-        parts = (Part(o.key, o.family, price.median_ms) for o, price in told if price)
+        parts = (Part.of(operator, price) for operator, price in told if price)
         return Priced(tuple(parts), artifact.size_bytes / 1e6)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from compressors.errors import UserError, choices
-from evaluation.latency.predictor import Others, Predictor, Tell
+from evaluation.latency.fitting import Others, Tell
+from evaluation.latency.predictor import Predictor
 from evaluation.measuring.files import Files
 from evaluation.target import Artifact
 

@@ -84,7 +84,7 @@ def points(target: Any, name: str, policies: int, folder: Path) -> Points:
     """
     reference, *artifacts = _files(target, name, policies, folder)
     stack, data = _model(name)
-    target.prepare(reference, lambda: list(_samples(target, stack, data, folder)), _quietly)
+    target.prepare(reference, lambda: _samples(target, stack, data, folder), _quietly)
     known = target.latency(reference, reference).value
     predicted = np.array([target.latency(artifact, reference).value for artifact in artifacts])
     paths = [artifact.path for artifact in artifacts]

@@ -6,7 +6,9 @@ the whole hardly feels. Its counts are means of whole microseconds since the mod
 the machine's pace changes meanwhile, by another share for convolutions of another kind: each is
 held against the mean of the uncompressed model, which runs in turns with this one and is slowed
 down as it is. Both are compiled a few times, and of these ratios the median counts. Half a
-microsecond is added for each time that a count was rounded down.
+microsecond is added for each time that a count was rounded down, and as much may be missing or too
+much: the spread of a price has room for it. What the runtime says was not executed may have taken
+less than a microsecond.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import cycle
+from math import hypot
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -93,7 +96,7 @@ def _counted(
 
 def _price(ratios: Sequence[float], pace: float) -> Price:
     low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-    return Price(float(middle) * pace, float(high - low) * pace)
+    return Price(float(middle) * pace, hypot(float(high - low) * pace, ROUNDED_MS))
 
 
 def _run(model: Call, others: Sequence[Call]) -> list[float]:

@@ -19,7 +19,7 @@ from compressors.errors import UserError, choices
 from compressors.record import CompressedModel
 from evaluation.artifact_parts import parts
 from evaluation.cache import make_folder
-from evaluation.latency.predictor import Others, Tell
+from evaluation.latency.fitting import Others, Tell
 from evaluation.latency.source import latencies, prepare
 from evaluation.lowered import refuse
 from evaluation.lowering.graph import to_model

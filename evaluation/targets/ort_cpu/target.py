@@ -20,7 +20,7 @@ from compressors.quantization.layers import LayerQuantization
 from compressors.record import CompressedModel
 from evaluation.checking import onnx_layers
 from evaluation.checking.told import LayerTensors
-from evaluation.latency.predictor import Others, Tell
+from evaluation.latency.fitting import Others, Tell
 from evaluation.latency.source import latencies, prepare
 from evaluation.lowered import refuse, write
 from evaluation.lowering.graph import signature, to_model
