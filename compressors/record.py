@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from compressors.policies.steps import InputFormat
+
 LayerKind = Literal["linear", "conv1d", "conv2d", "conv_transpose2d", "embedding"]
 
 
@@ -33,6 +35,7 @@ class LayerRecord:
     dynamic: bool = False  # activations' ranges are found on every input
     signed: bool = False  # 0 is the middle of activations' grid
     by_row: bool = False  # every row of activations has a range of its own
+    inputs: InputFormat = "affine"  # the number format of quantised activations
     compute_bits: int | None = None  # of the integer kernel it is meant for; None: float
     sparsity: float = 0.0  # share of weights that are zero because they were set so
     pattern: str | None = None  # n:m

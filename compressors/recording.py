@@ -121,6 +121,7 @@ def _quantised(settings: Quantize) -> dict[str, Any]:
         "dynamic": settings.dynamic,
         "signed": settings.signed,
         "by_row": settings.by_row,
+        "inputs": settings.inputs,
     }
     if settings.weights is None:
         return found

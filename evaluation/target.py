@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from compressors.data import Data
 from compressors.errors import choices
-from compressors.policies.steps import FUNCTION_BITS
+from compressors.policies.steps import FLOAT_INPUTS, FUNCTION_BITS, InputFormat
 from compressors.record import CompressedModel, LayerKind, LayerRecord
 from evaluation.measurement import Value
 from evaluation.task import Predict
@@ -26,17 +26,27 @@ DEFAULT_GRANULARITY = "channel"
 
 @dataclass(frozen=True)
 class Precision:
-    """Bits of weights and activations that a kernel takes; None is float."""
+    """Bits of weights and activations that a kernel takes, None is float; the latter's format."""
 
     weights: int | None
     activations: int | None
+    inputs: InputFormat = "affine"
 
     def __str__(self) -> str:
-        return "float" if self == FLOAT else f"w{self.weights or 'f'}a{self.activations or 'f'}"
+        bits = f"w{self.weights or 'f'}a{self.activations or 'f'}"
+        usual = bits if self.inputs == "affine" else f"{bits} inputs={self.inputs}"
+        return _NAMES.get(self, usual)
+
+    @staticmethod
+    def of(layer: LayerRecord) -> Precision:
+        """That of a recorded layer."""
+        return Precision(layer.weight_bits, layer.activation_bits, layer.inputs)
 
 
 FLOAT = Precision(None, None)
 INT8 = Precision(8, 8)
+FP8 = Precision(8, 8, "e4m3")  # weights and activations both
+_NAMES = {FLOAT: "float", FP8: "fp8"}
 STORED = "quantize.weights"  # of a layer whose weights' bits save bytes and no time
 
 
@@ -64,13 +74,14 @@ class Capability:
     )
     granularities: tuple[str, ...] = (DEFAULT_GRANULARITY, "tensor")
     dynamic: bool | tuple[LayerKind, ...] = False  # kinds whose ranges may be found on every input
+    one_group: tuple[Precision, ...] = ()  # have no kernel for convolutions in groups
     only_dynamic: tuple[Precision, ...] = ()  # have no kernel for fixed ranges; to be asked for
     rows: tuple[LayerKind, ...] = ()  # kinds of which every row of an input may have its own
     zero_points: bool = True  # of activations; without, 0 is the middle of their grid
     patterns: tuple[str, ...] = ()  # n:m of sparse weights with a kernel that gains by them
     skips_zeros: bool = False  # any zero weight is left out of the computation
     mask_bits: float | None = None  # a weight, to leave zeros out of the file; None: it cannot
-    integer_activations: bool = True  # whether rounded activations are computed as integers
+    integer_activations: bool = True  # whether rounded activations are computed as what they are
     integer_groups: bool = True  # also those of convolutions in groups
     # Kernels that take other weights than `functions` and `granularities` say, by what they are.
     formats: Mapping[tuple[LayerKind, Precision], Formats] = field(default_factory=dict)
@@ -89,18 +100,21 @@ class Capability:
     def refusal(self, layer: LayerRecord) -> str | None:
         """What the target cannot carry out of a layer, with the valid choices; None: nothing."""
         valid = self._valid(layer.kind)
-        asked = Precision(layer.weight_bits, layer.activation_bits)
+        asked = Precision.of(layer)
         if asked not in valid:
             known = asked in self.stored.get(layer.kind, ())
             advice = "; target.storage_only=true would store it so" if known else ""
             return f"as {asked}; valid for {layer.kind}: {choices(valid) or 'nothing'}{advice}"
+        if layer.groups > 1 and asked in self.one_group:
+            return f"as {asked} in {layer.groups} groups; valid: layers of one group"
         if layer.dynamic and not (self.dynamic is True or layer.kind in (self.dynamic or ())):
             return "with dynamic activations; valid: dynamic false"
         if layer.by_row and layer.kind not in self.rows:
             return "with a range for every row of activations; valid: by_row false"
         if asked in self.only_dynamic and not layer.dynamic:
             return f"as {asked} with fixed ranges of activations; valid: dynamic true"
-        if layer.activation_bits is not None and not (self.zero_points or layer.signed):
+        integers = layer.activation_bits is not None and asked.inputs == "affine"
+        if integers and not (self.zero_points or layer.signed):
             return "with activations that have a zero point; valid: signed true"
         return None if layer.weight_bits is None else self._weight_refusal(layer, asked)
 
@@ -112,6 +126,8 @@ class Capability:
         """The number formats of weights of a precision; any, of weights in float."""
         if precision.weights is None:
             return tuple(FUNCTION_BITS)
+        if precision.inputs in FLOAT_INPUTS:
+            return (precision.inputs,)
         known = self.formats.get((kind, precision))
         if known is not None:
             return known.functions
@@ -140,7 +156,7 @@ class Capability:
         integers = self.integer_activations and (self.integer_groups or layer.groups == 1)
         if layer.activation_bits is not None and not integers:
             steps.append("quantize.activations")
-        if Precision(layer.weight_bits, layer.activation_bits) in self.stored.get(layer.kind, ()):
+        if Precision.of(layer) in self.stored.get(layer.kind, ()):
             steps.append(STORED)
         return tuple(steps)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from compressors.modules import device_of, eval_mode, moved
+from compressors.policies.steps import FLOAT_INPUTS
 from compressors.quantization.layers import QuantizedLayer
 from compressors.record import CompressedModel, LayerKind
 from compressors.structures.attention import open_attentions
@@ -43,6 +44,7 @@ class Work:
     weight_bits: int | None = None  # None: float
     activation_bits: int | None = None
     zeros: float = 0.0  # share of the weights
+    float_inputs: bool = False  # small floats, not integers, so that sums are floats too
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def work_of(compressed: CompressedModel) -> tuple[Work, ...]:
             weight_bits=record.weight_bits if record else None,
             activation_bits=record.activation_bits if record else None,
             zeros=record.sparsity if record else 0.0,
+            float_inputs=record is not None and record.inputs in FLOAT_INPUTS,
         )
         found.append(work)
     return tuple(found)

@@ -22,6 +22,7 @@ WeightCriterion = Literal["magnitude", "taylor", "wanda", "hessian"]
 Scope = Literal["layer", "model"]
 Form = Literal["channel", "spatial", "tucker"]
 Function = Literal["symmetric", "asymmetric", "log", "kmeans", "ternary", "binary", "e4m3", "e5m2"]
+InputFormat = Literal["affine", "e4m3"]
 Granularity = Literal["channel", "tensor", "group"]
 Ranges = Literal["minmax", "percentile", "mse", "entropy"]
 Rounding = Literal["nearest", "gptq", "learned"]
@@ -158,7 +159,9 @@ FUNCTION_BITS: dict[str, tuple[int, ...]] = {
     "e5m2": (8,),
 }
 AFFINE = ("symmetric", "asymmetric")
-OF_INPUTS = ("dynamic", "signed", "by_row")
+FLOAT_INPUTS: dict[str, tuple[int, ...]] = {"e4m3": (8,)}  # formats that are no integers: widths
+OF_INTEGER_INPUTS = ("dynamic", "signed", "by_row")
+OF_INPUTS = ("inputs", *OF_INTEGER_INPUTS)
 OF_WEIGHTS = ("function", "granularity", "group", "rounding", "bias_correction")  # keys of quantize
 GROUP = 32
 
@@ -168,10 +171,11 @@ class Quantize:
     """Bits of weights and of input activations; None is float.
 
     Weights alone: stored in so many bits, computed in float. Both: computed in integers where the
-    function is affine. `function` is the weights' number format; activations are affine, a tensor
-    as a whole, their ranges fixed beforehand or, with `dynamic`, found on every input; `signed`
-    ones have a grid of which 0 is the middle, as kernels without zero points need. With `by_row`
-    every row of every input (a token's, say) has a grid of its own, of which 0 is the middle.
+    function is affine. `function` is the weights' number format, `inputs` the activations', a
+    tensor as a whole. Affine ones are integers, their ranges fixed beforehand or, with `dynamic`,
+    found on every input; `signed` ones have a grid of which 0 is the middle, as kernels without
+    zero points need. With `by_row` every row of every input (a token's, say) has a grid of its own,
+    of which 0 is the middle. Activations in 8-bit floats go with weights in the same or in float.
     """
 
     weights: int | None
@@ -186,6 +190,7 @@ class Quantize:
     signed: bool = False
     by_row: bool = False
     smooth: float = 0.0  # how far inputs' outliers move into the weights (SmoothQuant's alpha)
+    inputs: InputFormat = "affine"
 
     def __post_init__(self) -> None:
         values.bits("quantize.weights", self.weights, WEIGHT_BITS)
@@ -225,6 +230,8 @@ class Quantize:
                 f"quantize.rounding cannot be '{self.rounding}' with function {self.function};"
                 " valid: nearest, or weights in bits of a symmetric or asymmetric function."
             )
+        if self.inputs in FLOAT_INPUTS:
+            self._check_float_inputs()
         if self.dynamic and self.activations is None:
             raise PolicyError("quantize.dynamic cannot be true with float activations.")
         if self.signed and (self.activations is None or self.dynamic):
@@ -233,6 +240,20 @@ class Quantize:
             raise PolicyError("quantize.by_row takes dynamic activations; valid: dynamic true.")
         if self.smooth and (self.weights is None or self.activations is None):
             raise PolicyError("quantize.smooth takes weights and activations in bits.")
+
+    def _check_float_inputs(self) -> None:
+        refused = f"quantize.inputs cannot be '{self.inputs}' with"
+        if self.activations not in FLOAT_INPUTS[self.inputs]:
+            given = "float activations" if self.activations is None else f"{self.activations} bits"
+            raise PolicyError(f"{refused} {given}; valid: activations 8, or inputs affine.")
+        if self.weights is not None and self.function != self.inputs:
+            raise PolicyError(
+                f"{refused} weights of function {self.function}; valid: function {self.inputs},"
+                " or float weights."
+            )
+        said = next((name for name in OF_INTEGER_INPUTS if self._says(name)), None)
+        if said is not None:
+            raise PolicyError(f"{refused} {said} true; valid: {said} false, or inputs affine.")
 
     def _says(self, name: str) -> bool:
         """Whether a key is at other than its default."""
@@ -244,4 +265,5 @@ _QUANTIZE_WORDS: tuple[tuple[str, Any], ...] = (
     ("function", Function),
     ("granularity", Granularity),
     ("rounding", Rounding),
+    ("inputs", InputFormat),
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compressors.policies.steps import InputFormat
 from compressors.quantization.affine import Symmetric
 from compressors.quantization.granularity import Layout
 from compressors.quantization.number_format import Grid
@@ -67,7 +68,8 @@ class LayerQuantization:
     simulated weight is integers * scales. Whatever the format, `stored` has the codes. The
     simulated input is (clamp(round(x / scale) + zero_point, 0, 2^bits - 1) - zero_point) * scale;
     with `dynamic` the scale and the zero point are every input's own, with `by_row` the scale is
-    every row's own and the zero point is the middle.
+    every row's own and the zero point is the middle. With inputs that are not affine it is the
+    8-bit float nearest to x / scale, saturated, times the scale.
     """
 
     weight_bits: int | None
@@ -81,6 +83,7 @@ class LayerQuantization:
     group: int | None = None
     dynamic: bool = False
     by_row: bool = False
+    inputs: InputFormat = "affine"
     smoothing: Tensor | None = None  # inputs are divided by it, before they are rounded
     stored: StoredWeight | None = None
 
@@ -113,6 +116,7 @@ def _layer(wrapper: QuantizedLayer) -> LayerQuantization:
         group=settings.group if weights and settings.granularity == "group" else None,
         dynamic=settings.dynamic,
         by_row=settings.by_row,
+        inputs=settings.inputs,
         smoothing=wrapper.smoothing,
         stored=stored(weights, weight) if weights else None,
     )

@@ -125,10 +125,10 @@ def fitted_range(
         return low, high
     histogram, zeros, bits = seen.histograms[name], float(inputs.zeros.mean()), entry.activations
     kept = digest.of_tensor(histogram.counts), digest.of_tensor(histogram.bounds)
-    key = digest.of_text("range", *kept, zeros, bits, entry.ranges)
+    key = digest.of_text("range", *kept, zeros, bits, entry.ranges, entry.inputs)
 
     def make() -> Mapping[str, Tensor]:
-        ends = fit_inputs(histogram, zeros, bits, entry.ranges)
+        ends = fit_inputs(histogram, zeros, bits, entry.ranges, entry.inputs)
         return {"ends": torch.tensor(ends, dtype=torch.float64)}
 
     low, high = cache.remembered(key, make)["ends"].tolist()

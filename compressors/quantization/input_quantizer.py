@@ -73,7 +73,9 @@ class InputQuantizer(nn.Module):
                 " its activations have no range; valid: float activations, or a model that"
                 " gives finite numbers there."
             )
-        low, high = min(low, 0.0), max(high, 0.0)
+        self._fix(min(low, 0.0), max(high, 0.0))
+
+    def _fix(self, low: float, high: float) -> None:
         if self.signed:
             middle = 2 ** (self.bits - 1)
             self.scale.fill_(max(-low, high) / (middle - 1)).clamp_(min=SMALLEST_SCALE)
@@ -115,12 +117,17 @@ class InputQuantizer(nn.Module):
         zero = int(self.zero_point)
         if self.log_step is None:
             return round_to_grid(x, float(self.scale), -zero, self.highest - zero)
-        elements = x[0].numel() if x.dim() > 1 and len(x) else x.numel()
-        scale = learned_scale(self.log_step, self.scale, elements, self.highest)
-        lowest, highest = -zero, self.highest - zero
+        scale, lowest, highest = self._in_training(x, self.highest), -zero, self.highest - zero
         return round_to_levels(
             x, scale, lambda u: u.round().clamp_(lowest, highest), lowest - 0.5, highest + 0.5
         )
+
+    def _in_training(self, x: Tensor, reach: float) -> Tensor:
+        """The scale, with its gradient where it is learned."""
+        if self.log_step is None:
+            return self.scale
+        elements = x[0].numel() if x.dim() > 1 and len(x) else x.numel()
+        return learned_scale(self.log_step, self.scale, elements, reach)
 
     def _by_itself(self, x: Tensor) -> Tensor:
         """By the range of this input, in single precision as a runtime does it."""

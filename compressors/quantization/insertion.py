@@ -16,6 +16,7 @@ from compressors.calibration.statistics import Statistics
 from compressors.policies.steps import Quantize
 from compressors.quantization.bias_correction import correct_bias
 from compressors.quantization.fitting import WeightFit, fitted_range, fitted_weight
+from compressors.quantization.float_inputs import FloatInputQuantizer
 from compressors.quantization.input_quantizer import InputQuantizer
 from compressors.quantization.observations import Observations, observe
 from compressors.quantization.smoothing import smoothing_factors
@@ -91,16 +92,18 @@ def _inputs(
 ) -> InputQuantizer | None:
     if entry.activations is None:
         return None
-    quantizer = InputQuantizer(
-        entry.activations,
-        device,
-        dynamic=entry.dynamic,
-        signed=entry.signed,
-        by_row=entry.by_row,
-    )
+    quantizer = _input_quantizer(entry.activations, entry, device)
     if not entry.dynamic:
         quantizer.set_range(*fitted_range(name, entry, seen, cache))
     return quantizer
+
+
+def _input_quantizer(bits: int, entry: Quantize, device: torch.device) -> InputQuantizer:
+    if entry.inputs != "affine":
+        return FloatInputQuantizer(entry.inputs, device)
+    return InputQuantizer(
+        bits, device, dynamic=entry.dynamic, signed=entry.signed, by_row=entry.by_row
+    )
 
 
 def _weights(

@@ -72,6 +72,12 @@ def least(error: Error, ends: Ends) -> Ends:
     return best.ends
 
 
+def span(ends: Ends) -> tuple[Tensor, Tensor]:
+    """From where to where; of a single end, to both sides of 0."""
+    low, high = (-ends[0], ends[0]) if len(ends) == 1 else ends
+    return low, high
+
+
 class _Best:
     """The best ends so far of every row."""
 
@@ -135,7 +141,7 @@ def _bins(number_format: NumberFormat) -> int:
 def _least_divergence(
     number_format: NumberFormat, rows: Tensor, living: Tensor, ends: Ends
 ) -> Ends:
-    low, high = (-ends[0], ends[0]) if len(ends) == 1 else ends
+    low, high = span(ends)
     bins = _bins(number_format)
     width = ((high - low) / bins).clamp(min=torch.finfo(rows.dtype).tiny)
     places = ((rows - low) / width).floor().clamp(0, bins - 1).long()

@@ -42,8 +42,10 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> None:
         low, high = seen.low, seen.high
         if name in fine:
             histogram = Histogram(**fine[name].result())
-            ranges = module.settings.ranges
-            low, high = fit_inputs(histogram, seen.zeros, quantizer.bits, ranges)
+            asked = module.settings
+            low, high = fit_inputs(
+                histogram, seen.zeros, quantizer.bits, asked.ranges, asked.inputs
+            )
         if seen.count:
             quantizer.set_range(low, high)
 

@@ -23,6 +23,7 @@ ROUNDINGS = (  # of a layer's input, from the layer backwards
     ("DequantizeLinear", "QuantizeLinear"),
     ("DynamicQuantizeLinear",),
     ("Mul", "Clip", "Round", "Div"),
+    ("Mul", "Mul", "Round", "Div", "Clip", "Div"),
 )
 
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from compressors.policies.policy import LayerPolicy, Policy, Recovery, Rounds
-from compressors.policies.steps import Quantize
+from compressors.policies.steps import OF_INPUTS, Quantize
 
-OF_INPUTS = ("activations", "ranges", "dynamic", "by_row", "signed", "smooth")  # keys of quantize
+KEYS = ("activations", "ranges", "smooth", *OF_INPUTS)  # of quantize
 
 
 @dataclass
@@ -68,8 +68,8 @@ def _inputs(entry: LayerPolicy) -> list[object]:
     """What a layer's entry does to its inputs."""
     step = entry.quantize
     if step is None or step.activations is None:
-        return [getattr(Quantize(None, None), key) for key in OF_INPUTS]
-    return [getattr(step, key) for key in OF_INPUTS]
+        return [getattr(Quantize(None, None), key) for key in KEYS]
+    return [getattr(step, key) for key in KEYS]
 
 
 def _is_own(entry: LayerPolicy) -> bool:

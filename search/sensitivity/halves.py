@@ -14,7 +14,7 @@ from functools import cache
 
 from compressors.policies import policy_yaml
 from compressors.policies.policy import Policy
-from compressors.policies.steps import Quantize
+from compressors.policies.steps import OF_INPUTS, Quantize
 
 FEW = 3  # pairs of one knob, up to which each is measured as it is
 A_BIT = 4.0  # by which the square of a rounding error grows with a bit less
@@ -106,9 +106,11 @@ def _with(policy: Policy, half: Callable[[Quantize], Quantize]) -> Policy:
 
 
 def _of_weights(step: Quantize) -> Quantize:
-    return replace(step, activations=None, dynamic=False, signed=False, by_row=False, smooth=0.0)
+    plain = Quantize(None, None)
+    idle = {key: getattr(plain, key) for key in (*OF_INPUTS, "smooth")}
+    return replace(step, activations=None, **idle)
 
 
 def _of_inputs(step: Quantize) -> Quantize:
     half = Quantize(None, step.activations, ranges=step.ranges)
-    return replace(half, dynamic=step.dynamic, signed=step.signed, by_row=step.by_row)
+    return replace(half, **{key: getattr(step, key) for key in OF_INPUTS})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compressors.policies.policy import Policy
+from compressors.policies.steps import FLOAT_INPUTS
 from search.space.knobs import Choices, KnobKind
 from search.space.options import FLOAT, Choice
 from search.space.space import Space
@@ -131,12 +132,13 @@ def _usual_bits(space: Space) -> Choice:
     """The plain precision, of those that any layer may have, that is nearest to eight bits."""
     words = [word for knob in space.of_kind("quantize") for word in knob.values]
 
-    def order(word: Choice) -> tuple[bool, int, int]:
+    def order(word: Choice) -> tuple[bool, int, int, bool]:
         step = space.fixed.words("quantize").step(word)
-        bits = 32, 32
+        bits, floats = (32, 32), False
         if step is not None:
             bits = step.weights or 32, step.activations or 32
-        return " " in str(word), abs(bits[0] - 8), abs(bits[1] - 8)
+            floats = step.inputs in FLOAT_INPUTS
+        return " " in str(word), abs(bits[0] - 8), abs(bits[1] - 8), floats
 
     return min(words, key=order, default=FLOAT)
 

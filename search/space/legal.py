@@ -105,6 +105,7 @@ def _as_recorded(layer: Layer, step: Any) -> LayerRecord:
             "dynamic": step.dynamic,
             "signed": step.signed,
             "by_row": step.by_row,
+            "inputs": step.inputs,
         }
     shape = (layer.kind, layer.in_channels, layer.out_channels, layer.parameters)
     return LayerRecord(layer.name, layer.name, *shape, groups=layer.groups, **facts)

@@ -15,8 +15,8 @@ from typing import Any, get_args, get_type_hints
 
 from compressors.errors import UserError, unknown
 from compressors.policies.policy import STEPS, does_nothing
-from compressors.policies.steps import OF_INPUTS, OF_WEIGHTS
-from evaluation.target import Precision
+from compressors.policies.steps import FLOAT_INPUTS, OF_INPUTS, OF_INTEGER_INPUTS, OF_WEIGHTS
+from evaluation.target import FP8, Precision
 from search.space import precision
 from search.space.options import FLOAT, Choice, Given
 
@@ -37,7 +37,7 @@ _SHAPES = {
     "prune": "numbers, or keys of prune such as {channels: 0.5, criterion: taylor}",
     "lowrank": "numbers, or keys of lowrank such as {energy: 0.9, form: spatial}",
     "sparsify": "shares below 1, patterns in quotes such as '2:4', or keys of sparsify",
-    "quantize": "float, precisions such as w8a8 or w4af, or keys of quantize",
+    "quantize": "float, precisions such as w8a8, w4af or fp8, or keys of quantize",
 }
 
 
@@ -83,9 +83,13 @@ class Words:
         left = {key: value for key, value in {**floats, **self.defaults}.items() if key not in keys}
         if self.kind == "quantize" and {**left, **keys}["weights"] is None:
             left = {key: value for key, value in left.items() if key not in OF_WEIGHTS}
-        if self.kind == "quantize" and {**left, **keys}["activations"] is None:
-            left = {key: value for key, value in left.items() if key not in OF_INPUTS}
-        return left
+        said = {**left, **keys}
+        idle: tuple[str, ...] = ()
+        if self.kind == "quantize" and said["activations"] is None:
+            idle = OF_INPUTS
+        elif said.get("inputs") in FLOAT_INPUTS:
+            idle = OF_INTEGER_INPUTS
+        return {key: value for key, value in left.items() if key not in idle}
 
     def _keys(self, given: Given, where: str) -> dict[str, Any]:
         keys: dict[str, Any]
@@ -128,7 +132,7 @@ class Words:
         if self.kind == "quantize":
             if token.startswith("group"):
                 return {"granularity": "group", "group": _value(token.removeprefix("group"))}
-            return vars(precision.parse_precision(token, where))
+            return precision.keys_of(precision.parse_precision(token, where))
         if self.kind == "sparsify" and ":" in token:
             return {"pattern": token}
         if not isinstance(_value(token), (int, float)):
@@ -156,10 +160,14 @@ class Words:
 
 
 def _quantize_word(step: Any, said: list[str]) -> str:
-    if not said:
+    if Precision(step.weights, step.activations, step.inputs) == FP8:
+        said = [key for key in said if key not in precision.FORMATS]
+        short = str(FP8)
+    elif not said:
         return str(Precision(step.weights, step.activations))
-    short = f"w{step.weights or 'f'}"
-    short += f"a{step.activations}" if step.activations or not step.weights else ""
+    else:
+        short = f"w{step.weights or 'f'}"
+        short += f"a{step.activations}" if step.activations or not step.weights else ""
     tokens = [short]
     grouped = "granularity" in said and step.granularity == "group"
     for key in said:

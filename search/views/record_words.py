@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from compressors.policies.steps import InputFormat
 from evaluation.target import STORED, Precision
 
 Layer = Mapping[str, Any]
+USUAL_INPUTS: InputFormat = "affine"
 _USUAL = {"weight_function": "symmetric", "granularity": "channel", "rounding": "nearest"}
 
 
@@ -26,10 +28,12 @@ def weights(layer: Layer) -> str:
 
 
 def activations(layer: Layer) -> str:
-    """`float`, `8-bit`, `8-bit dynamic`, `8-bit signed`."""
+    """`float`, `8-bit`, `8-bit e4m3`, `8-bit dynamic`, `8-bit signed`."""
     bits = layer["activation_bits"]
     words = ("dynamic", "signed", "by_row")
-    said = [f"{bits}-bit", *(word.replace("_", " ") for word in words if layer.get(word))]
+    inputs = layer.get("inputs") or USUAL_INPUTS
+    said = [f"{bits}-bit", *([inputs] if inputs != USUAL_INPUTS else [])]
+    said += [*(word.replace("_", " ") for word in words if layer.get(word))]
     return " ".join(said) if bits else "float"
 
 
@@ -77,7 +81,8 @@ def _part(step: str, layer: Layer) -> str:
 
 
 def _precision(layer: Layer) -> str:
-    return str(Precision(layer["weight_bits"] or None, layer["activation_bits"] or None))
+    bits = layer["weight_bits"] or None, layer["activation_bits"] or None
+    return str(Precision(*bits, layer.get("inputs") or USUAL_INPUTS))
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -72,8 +72,12 @@ def quantizes(draw: st.DrawFn) -> Quantize:
         "by_row": st.booleans(),
     }
     if draw(st.integers(0, 4)) == 0:
+        floats = {"activations": st.just(8), "inputs": st.just("e4m3")}
+        inputs = {"ranges": inputs["ranges"], **floats}
+    if draw(st.integers(0, 4)) == 0:
         return draw(legal(Quantize, weights=st.none(), **inputs))
-    function = draw(st.sampled_from(sorted(steps.FUNCTION_BITS)))
+    able = ["e4m3"] if "inputs" in inputs else sorted(steps.FUNCTION_BITS)
+    function = draw(st.sampled_from(able))
     return draw(
         legal(
             Quantize,

@@ -119,7 +119,8 @@ def _quantize(draw: Draw, layer: Layer, careless: bool) -> Quantize:
     activations = draw(st.sampled_from([None, 4, 8])) if reads_numbers else None
     if bits is None and draw(st.booleans()):
         return Quantize(None, activations)
-    dynamic = activations is not None and draw(st.booleans())
+    floats = (function, activations) == ("e4m3", 8) and draw(st.booleans())
+    dynamic = activations is not None and not floats and draw(st.booleans())
     rounded = affine and layer.kind in ("linear", "conv1d", "conv2d")
     return Quantize(
         bits,
@@ -130,11 +131,12 @@ def _quantize(draw: Draw, layer: Layer, careless: bool) -> Quantize:
         rounding=draw(st.sampled_from(["nearest", "gptq", "learned"])) if rounded else "nearest",
         bias_correction=draw(st.booleans()) and layer.kind != "embedding",
         dynamic=dynamic,
-        signed=activations is not None and not dynamic and draw(st.booleans()),
+        signed=activations is not None and not (dynamic or floats) and draw(st.booleans()),
         by_row=dynamic and layer.kind == "linear" and draw(st.booleans()),
         smooth=draw(st.sampled_from([0.0, 0.5]))
         if layer.kind == "linear" and activations is not None and bits is not None
         else 0.0,
+        inputs="e4m3" if floats else "affine",
     )
 
 

@@ -65,6 +65,17 @@ def test_round_trip_gives_the_same_policy_and_the_same_bytes(policy: Policy) -> 
     assert policy_id(again) == policy_id(policy)
 
 
+def test_inputs_in_floats_are_asked_for_by_a_key_and_older_policies_mean_what_they_meant() -> None:
+    text = f"version: 1\nlayers:\n  fc:\n    quantize: {{{EIGHT_BIT_FLOATS}}}\n"
+    policy = load(text)
+    assert policy.layer("fc").quantize == Quantize(8, 8, function="e4m3", inputs="e4m3")
+    assert dump(policy) == text
+    older = load(text.replace(", inputs: e4m3", ""))
+    assert older.layer("fc").quantize == Quantize(8, 8, function="e4m3", inputs="affine")
+    assert policy_id(older) == "d4fb7d0a4c4b"  # as it was before there was the key
+    assert policy_id(older) != policy_id(policy)
+
+
 @given(st.text(max_size=60) | POLICIES.map(dump).flatmap(lambda t: st.sampled_from(cuts(t))))
 @settings(max_examples=200, deadline=None)
 def test_any_text_is_a_policy_or_a_policy_error(text: str) -> None:
@@ -134,6 +145,7 @@ recovery: {learning_rate: 1e-3, epochs: 2}
     assert policy.recovery == Recovery(epochs=2, learning_rate=1e-3)
 
 
+EIGHT_BIT_FLOATS = "weights: 8, activations: 8, function: e4m3, inputs: e4m3"
 LAYER = "version: 1\nlayers:\n  conv1: "
 BAD = {
     "": "empty",
@@ -166,6 +178,24 @@ BAD = {
     LAYER + "{quantize: {weights: float, activations: 8, bias_correction: true}}": "leave it out",
     LAYER + "{quantize: {weights: 4, activations: float, signed: true}}": "takes activations",
     LAYER + "{quantize: {weights: 8, activations: 8, dynamic: 1}}": "valid: true, false",
+    LAYER + "{quantize: {weights: 8, activations: 8, function: e5m2, inputs: e5m2}}": (
+        "quantize.inputs cannot be 'e5m2'; valid: affine, e4m3"
+    ),
+    LAYER + "{quantize: {weights: 8, activations: 6, function: e4m3, inputs: e4m3}}": (
+        "'e4m3' with 6 bits; valid: activations 8, or inputs affine"
+    ),
+    LAYER + "{quantize: {weights: 8, activations: float, function: e4m3, inputs: e4m3}}": (
+        "'e4m3' with float activations; valid: activations 8, or inputs affine"
+    ),
+    LAYER + "{quantize: {weights: 8, activations: 8, inputs: e4m3}}": (
+        "with weights of function symmetric; valid: function e4m3, or float weights"
+    ),
+    **{
+        LAYER + f"{{quantize: {{{EIGHT_BIT_FLOATS}, {key}: true}}}}": (
+            f"'e4m3' with {key} true; valid: {key} false, or inputs affine"
+        )
+        for key in ("dynamic", "signed")
+    },
     LAYER + "{heads: {share: 0.5, criterion: hessian}}": "valid: l1, l2, activation, taylor, wanda",
     LAYER + "{sparsify: {share: 0.5, pattern: '2:4'}}": "either a share or a pattern",
     LAYER + "{sparsify: {pattern: 2:4}}": "sparsify.pattern cannot be 124; valid: n:m",

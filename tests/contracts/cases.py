@@ -129,6 +129,9 @@ add("small", "bias-correction", Quantize(3, 8, bias_correction=True))
 add("small", "dynamic", Quantize(8, 8, dynamic=True))
 add("dense", "by-row", Quantize(8, 8, dynamic=True, by_row=True))
 add("small", "signed", Quantize(8, 8, signed=True))
+FLOATS = Quantize(8, 8, function="e4m3", inputs="e4m3")
+for model in ("small", "dense", "depthwise", "conv1d", "attention"):
+    add(model, "floats", FLOATS)
 add("dense", "smooth", Quantize(8, 8, smooth=0.5))
 add("attention", "smooth", Quantize(8, 8, smooth=0.5))
 for model in ("dense", "residual", "depthwise", "conv1d", "decoder", "tied", "attention"):
@@ -150,7 +153,9 @@ add("small", "features", recovery=replace(TRAINED, features=0.5))
 add("small", "attention", recovery=replace(TRAINED, attention=0.5))
 add("small", "hints", recovery=replace(TRAINED, features=0.5, hints=("2=0", "4")))
 for scales in get_args(Scales):
-    add("small", f"scales-{scales}", Quantize(3, 4), recovery=replace(TRAINED, scales=scales))
+    training = replace(TRAINED, scales=scales)
+    add("small", f"scales-{scales}", Quantize(3, 4), recovery=training)
+    add("small", f"floats-scales-{scales}", replace(FLOATS, ranges="mse"), recovery=training)
 add("school", "teacher", recovery=replace(TRAINED, teacher="wide", features=0.5))
 add("school", "student", Prune(0.5), student="wider", recovery=replace(TRAINED, teacher="wide"))
 

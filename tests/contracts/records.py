@@ -81,8 +81,10 @@ def _check_bits(row: LayerRecord, module: nn.Module, asked: Quantize | None) -> 
         return
     assert (row.weight_bits, row.activation_bits) == (asked.weights, asked.activations)
     assert (row.dynamic, row.signed) == (asked.dynamic, asked.signed)
+    assert (row.by_row, row.inputs) == (asked.by_row, asked.inputs)
     told = describe(nn.ModuleDict({"it": module}))["it"]
     assert (told.weight_bits, told.activation_bits) == (row.weight_bits, row.activation_bits)
+    assert told.inputs == row.inputs
     if asked.weights is None:
         assert (row.weight_function, row.granularity, row.rounding) == (None, None, None)
         return

@@ -8,12 +8,13 @@ import pytest
 
 from compressors.policies.steps import FUNCTION_BITS
 from compressors.record import LayerRecord
-from evaluation.target import FLOAT, INT8, Capability, Precision
+from evaluation.target import FLOAT, FP8, INT8, Capability, Precision
 from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.targets.storage.storage import Storage
 
 KERNELS = OrtCpu.capability
 STORED = Storage.capability
+FLOATS = {"weight_function": "e4m3", "inputs": "e4m3"}
 ADVICE = "; target.storage_only=true would store it so"
 
 
@@ -36,6 +37,8 @@ def layer(kind: str = "linear", bits: tuple[int | None, int | None] = (8, 8), **
         ),
         (layer(weight_function="kmeans"), "with function kmeans at 8 bits; valid there: symmetric"),
         (layer(weight_function="e4m3"), "with function e4m3 at 8 bits; valid there: symmetric"),
+        (layer(**FLOATS), "as fp8; valid for linear: float, w8a8, w4af"),
+        (layer("conv2d", **FLOATS), "as fp8; valid for conv2d: float, w8a8"),
         (layer(granularity="group32"), "with granularity group32; valid: channel, tensor"),
         (
             layer(bits=(4, None), granularity="group48"),
@@ -65,6 +68,19 @@ def test_what_has_no_kernel_is_refused_with_the_valid_choices(asked: Any, words:
 )
 def test_what_has_a_kernel_is_taken(asked: Any) -> None:
     assert KERNELS.refusal(asked) is None
+
+
+def test_kernels_of_floats_take_no_integers_and_say_what_they_lack() -> None:
+    kinds = ("linear", "conv2d")
+    table = Capability(dict.fromkeys(kinds, (FP8,)), zero_points=False, one_group=(FP8,))
+    assert table.refusal(layer(**FLOATS)) is None
+    assert table.refusal(layer("conv2d", **FLOATS)) is None
+    assert table.refusal(layer(weight_function="e4m3")) == "as w8a8; valid for linear: fp8"
+    grouped = table.refusal(layer("conv2d", groups=8, **FLOATS))
+    assert grouped == "as fp8 in 8 groups; valid: layers of one group"
+    other = table.refusal(layer(weight_function="symmetric", inputs="e4m3"))
+    assert other == "with function symmetric at 8 bits; valid there: e4m3"
+    assert (table.offered("linear"), table.offered("linear", "e4m3")) == ((), (FP8,))
 
 
 def test_every_format_and_width_can_be_stored() -> None:

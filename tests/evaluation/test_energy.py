@@ -42,6 +42,13 @@ def test_the_model_meets_the_figures_that_it_is_from() -> None:
     assert prices.dram_byte * 4 == pytest.approx(640, rel=0.02)  # 32 bits (Han et al., 2015)
 
 
+def test_sums_of_eight_bit_floats_are_floats() -> None:
+    integers = with_bits(LINEAR, 8, 8)
+    floats = Work(**{**vars(integers), "float_inputs": True})
+    more = modelled([floats]).value - modelled([integers]).value
+    assert more == pytest.approx(1000 * (0.9 - 0.1) * 1e-6)
+
+
 def test_zeros_count_unless_they_are_skipped() -> None:
     zeros = Work(**{**vars(LINEAR), "zeros": 0.75})
     assert modelled([zeros]) == modelled([LINEAR])

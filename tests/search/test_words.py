@@ -17,6 +17,7 @@ from search.space.words import NEUTRAL, Words
 from tests.compressors import drawn
 
 WHERE = "space.prune.choices"
+EIGHT_BIT_FLOATS = {"weights": 8, "activations": 8, "function": "e4m3", "inputs": "e4m3"}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "heads": {"repair": True},
     "prune": {"criterion": "taylor", "multiple": 8, "repair": True},
@@ -87,10 +88,27 @@ def _plain(value: Any) -> Any:
             "w4a8 group32 gptq",
         ),
         ("quantize", {"weights": 8, "activations": 8, "smooth": 0.5}, "w8a8 smooth=0.5"),
+        ("quantize", "fp8", "fp8"),
+        ("quantize", EIGHT_BIT_FLOATS, "fp8"),
+        ("quantize", {**EIGHT_BIT_FLOATS, "ranges": "mse", "smooth": 0.5}, "fp8 mse smooth=0.5"),
+        ("quantize", "w8a8 e4m3 inputs=e4m3 tensor", "fp8 tensor"),
+        ("quantize", "w8a8 e4m3", "w8a8 e4m3"),
+        ("quantize", "wfa8 inputs=e4m3", "wfa8 inputs=e4m3"),
     ],
 )
 def test_words_are_short_and_readable(kind: str, given: Any, word: object) -> None:
     assert Words(kind).canonical(given, WHERE) == word
+
+
+def test_eight_bit_floats_take_no_defaults_of_integers() -> None:
+    words = Words("quantize", {"signed": True, "ranges": "mse"}, open=("ranges",))
+    assert words.step("fp8") == Quantize(8, 8, "mse", function="e4m3", inputs="e4m3")
+    assert words.step("w8a8 e4m3") == Quantize(8, 8, "mse", function="e4m3", signed=True)
+    assert words.canonical(EIGHT_BIT_FLOATS, WHERE) == "fp8"
+    usual = Words("quantize", {"function": "e4m3", "inputs": "e4m3"})
+    assert usual.canonical("w8a8", WHERE) == "fp8"
+    assert usual.step("fp8") == Quantize(8, 8, function="e4m3", inputs="e4m3")
+    assert usual.step("w8af") == Quantize(8, None, function="e4m3")
 
 
 def test_a_choice_takes_the_spaces_defaults_and_may_say_otherwise() -> None:
@@ -137,6 +155,8 @@ def test_defaults_of_weights_are_not_for_weights_in_float() -> None:
         ("quantize", "w4 groupy", "quantize.group cannot be 'y'"),
         ("quantize", {"weights": 3, "function": "ternary"}, f"{WHERE}: quantize.weights cannot be"),
         ("quantize", "w4 gptq kmeans", "quantize.rounding cannot be 'gptq' with function kmeans"),
+        ("quantize", "fp8 signed", "'e4m3' with signed true; valid: signed false"),
+        ("quantize", "fp8 e5m2", "valid: function e4m3, or float weights"),
         ("heads", {"share": 0.5, "criterion": "hessian"}, "valid: l1, l2, activation"),
     ],
 )

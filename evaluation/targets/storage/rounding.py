@@ -2,16 +2,21 @@
 
 scale * clip(round(x / scale), low, high), halves to even. A dynamic scale is found from the least
 and the largest of the tensor as a whole, widened to hold 0, or for every row from its largest size.
+8-bit floats of a size between two powers of two are whole numbers of one step, an eighth of the
+lower power of e4m3: the rounding is to those.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import log, log2
 from typing import Any
 
 import numpy as np
+import torch
 from onnx import NodeProto, helper
 
+from compressors.quantization.float_formats import DTYPES
 from compressors.quantization.input_quantizer import SMALLEST_STEP
 from compressors.quantization.layers import LayerQuantization
 from evaluation.lowering.graph import Graph
@@ -28,7 +33,7 @@ class Rounding:
 
     def of(self, node: NodeProto, facts: LayerQuantization) -> str:
         """The name of a layer's rounded input."""
-        grid = (facts.dynamic, facts.by_row, facts.scale, facts.zero_point)
+        grid = (facts.inputs, facts.dynamic, facts.by_row, facts.scale, facts.zero_point)
         key = (node.input[0], facts.activation_bits, *grid)
         if key not in self._known:
             steps = _Steps(self.graph, self.graph.nodes.index(node))
@@ -38,6 +43,8 @@ class Rounding:
 
 def _rounded(steps: _Steps, x: str, facts: LayerQuantization) -> str:
     assert facts.activation_bits is not None
+    if facts.inputs != "affine":
+        return _in_floats(steps, x, facts)
     highest = 2**facts.activation_bits - 1
     if facts.by_row:
         scale, low, high = _row_by_row(steps, x, highest)
@@ -50,6 +57,23 @@ def _rounded(steps: _Steps, x: str, facts: LayerQuantization) -> str:
         scale, low, high = (steps.number(v) for v in (facts.scale, -zero, highest - zero))
     units = steps.make("Round", steps.make("Div", x, scale))
     return steps.make("Mul", steps.make("Clip", units, low, high), scale)
+
+
+def _in_floats(steps: _Steps, x: str, facts: LayerQuantization) -> str:
+    """To 8-bit floats; below the least power of two, where 0 lies, the step is the same."""
+    number_format = torch.finfo(DTYPES[facts.inputs])
+    assert facts.scale is not None
+    scale, least, most = (
+        steps.number(v) for v in (facts.scale, log2(number_format.tiny), number_format.max)
+    )
+    units = steps.make("Clip", steps.make("Div", x, scale), steps.number(-number_format.max), most)
+    logarithm = steps.make("Log", steps.make("Abs", units))
+    exponent = steps.make("Floor", steps.make("Mul", logarithm, steps.number(1 / log(2))))
+    power = steps.make("Max", exponent, least)
+    size = steps.make("Pow", steps.number(2), power)
+    step = steps.make("Mul", size, steps.number(number_format.eps))
+    levels = steps.make("Mul", steps.make("Round", steps.make("Div", units, step)), step)
+    return steps.make("Mul", levels, scale)
 
 
 def _by_itself(steps: _Steps, x: str, highest: int) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ activations as operators of its own: its latency is that, and says nothing of in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from evaluation.lowering.graph import signature, to_model
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
 from evaluation.measuring.limits import TIMEOUT_S
-from evaluation.target import Artifact, Basis, Capability, Precision, Timing
+from evaluation.target import FP8, Artifact, Basis, Capability, Precision, Timing
 from evaluation.targets.ort_cpu.session import VERSION
 from evaluation.targets.storage import file
 from evaluation.targets.storage.graph import unpacked
@@ -32,11 +33,12 @@ from evaluation.targets.storage.opener import StorageOpener
 from evaluation.task import Predict
 
 _WEIGHTS = tuple(Precision(bits, None) for bits in (None, *WEIGHT_BITS))
-_EVERY = tuple(
+_INTEGERS = tuple(
     Precision(weights.weights, activations)
     for activations in (None, *reversed(ACTIVATION_BITS))
     for weights in _WEIGHTS
 )
+_EVERY = (*_INTEGERS, FP8, replace(FP8, weights=None))
 
 
 class Storage:

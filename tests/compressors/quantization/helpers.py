@@ -34,6 +34,15 @@ def numbers(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> T
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
+def every_float() -> Tensor:
+    """All numbers that e4m3 has, and what lies about half way between them."""
+    floats = torch.arange(256, dtype=torch.int16).to(torch.uint8).view(torch.float8_e4m3fn).float()
+    levels = floats[floats.isfinite()].sort().values
+    halfway = (levels[1:] + levels[:-1]) / 2
+    near = [halfway * (1 + off) for off in (-1e-6, 0, 1e-6)]
+    return torch.cat([levels, *near, torch.tensor([449.0, 465.0, 1e4, -1e4, 1e-9])])
+
+
 def group_of(granularity: str, size: int) -> int:
     """The size of a group where there are groups, else what it is where nobody says it."""
     return size if granularity == "group" else GROUP

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from compressors.errors import PolicyError, UserError
 from compressors.policies.steps import Quantize
+from compressors.quantization.float_inputs import FloatInputQuantizer
 from compressors.quantization.input_quantizer import InputQuantizer
-from tests.compressors.quantization.helpers import numbers
+from tests.compressors.quantization.helpers import every_float, numbers
 
 RANGES = [(0.0, 3.0), (-1.3, 2.2), (0.5, 2.0), (-2.0, -1.0), (0.0, 0.0)]
 
@@ -176,6 +177,39 @@ def test_every_row_has_a_grid_of_its_own(bits: int) -> None:
     found(learning).sum().backward()
     assert learning.grad is not None
     assert float(learning.grad.mean()) > 0.6
+
+
+@pytest.mark.parametrize("low_high", RANGES)
+def test_eight_bit_floats_are_those_that_torch_casts_to(low_high: tuple[float, float]) -> None:
+    found = FloatInputQuantizer("e4m3", torch.device("cpu"))
+    found.set_range(*low_high)
+    largest = max(map(abs, low_high))
+    assert float(found.scale) == pytest.approx(max(largest / 448, 1e-8))
+    x = torch.cat([every_float() * found.scale, 3 * numbers(2000)]).requires_grad_(True)
+    units = (x.detach() / found.scale).clamp(-448, 448)
+    expected = units.to(torch.float8_e4m3fn).float() * found.scale
+    assert torch.equal(found(x), expected)
+    assert torch.equal(found(expected), expected)
+    found(x).sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad == 1, (x / found.scale).abs() < 448 * (1 + 1 / 32))
+
+
+def test_a_learned_scale_of_floats_moves_by_what_is_clamped_and_what_is_rounded() -> None:
+    found = FloatInputQuantizer("e4m3", torch.device("cpu"))
+    found.set_range(-1.0, 2.0)
+    found.set_mode("learned")
+    assert found.log_step is not None
+    x = 3 * numbers(4, 100)
+    scale, units = found.scale, x / found.scale
+    levels = units.clamp(-448, 448).to(torch.float8_e4m3fn).float()
+    slope = torch.where(units.abs() < 448 * (1 + 1 / 32), levels - units, levels).sum()
+    found(x).sum().backward()
+    weight = 1 / (100 * 448) ** 0.5
+    assert found.log_step.grad is not None
+    torch.testing.assert_close(found.log_step.grad, slope * weight / scale)
+    found.freeze()
+    assert found.mode == "fixed"
 
 
 def test_a_grid_for_every_row_is_for_dynamic_inputs() -> None:

@@ -7,15 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from onnx import TensorProto, helper
 
 from compressors.policies.legality import refusal
 from compressors.policies.policy import LayerPolicy, Policy
 from compressors.policies.steps import Quantize, Sparsify
+from compressors.quantization.layers import LayerQuantization
 from compressors.record import CompressedModel
 from compressors.stack import Stack
+from evaluation.lowering.graph import Graph, to_model
 from evaluation.target import Artifact
+from evaluation.targets.ort_cpu.session import Session
+from evaluation.targets.storage.rounding import Rounding
 from evaluation.targets.storage.storage import Storage
 from tests.compressors.architectures import build, data_for
+from tests.compressors.quantization.helpers import every_float
 
 WEIGHTS = (
     Quantize(4, None),
@@ -38,6 +44,9 @@ INPUTS = (
     Quantize(8, 8, dynamic=True, by_row=True),
     Quantize(2, 6, dynamic=True, function="ternary"),
     Quantize(4, 8, smooth=0.5),
+    Quantize(8, 8, function="e4m3", inputs="e4m3"),
+    Quantize(8, 8, function="e4m3", granularity="tensor", inputs="e4m3", smooth=0.5),
+    Quantize(None, 8, inputs="e4m3"),
 )
 ZEROS = (None, Sparsify(pattern="2:4"), Sparsify(0.8))
 STACKS: dict[str, Stack] = {}
@@ -81,6 +90,21 @@ def test_rounded_inputs_of_every_kind(name: str, step: Quantize, tmp_path: Path)
     _, off = stored(compressed(name, step, None), name, tmp_path)
     assert off.median() < 1e-5
     assert off.mean() < 0.02
+
+
+def test_eight_bit_floats_in_plain_operators_are_those_that_torch_casts_to() -> None:
+    scale = 0.0123
+    facts = LayerQuantization(
+        None, None, None, activation_bits=8, scale=scale, zero_point=0, inputs="e4m3"
+    )
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n"]) for n in "xy"]
+    node = helper.make_node("Neg", ["x"], ["y"])
+    graph = Graph([node], {}, ends[:1], ends[1:])
+    node.input[0] = Rounding(graph).of(node, facts)
+    session = Session(to_model(graph).SerializeToString(), threads=1)
+    x = every_float() * scale
+    units = (x / scale).clamp(-448, 448).to(torch.float8_e4m3fn)
+    assert torch.equal(-session.predict(x), units.float() * scale)
 
 
 def bytes_of(step: Quantize | None, zeros: Sparsify | None, tmp_path: Path) -> int:

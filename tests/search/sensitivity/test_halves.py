@@ -50,6 +50,15 @@ def test_of_many_pairs_few_inputs_are_measured_and_all_are_known() -> None:
     assert found == {text: pytest.approx(4.0**-w + 0.5 * 4.0**-a) for text, (w, a) in PAIRS.items()}
 
 
+def test_floats_of_eight_bits_are_halved_as_any_pair() -> None:
+    floats = Quantize(8, 8, function="e4m3", inputs="e4m3")
+    text = policy_yaml.dump(Policy(layers=(LayerPolicy("fc", quantize=floats),)))
+    found = pairs([text, *(policy(w, 8) for w in WIDTHS)])[text]
+    halves = [policy_yaml.load(half).layers[0].quantize for half in (found.weights, found.inputs)]
+    assert halves == [Quantize(8, None, function="e4m3"), Quantize(None, 8, inputs="e4m3")]
+    assert found.inputs in measured([found])
+
+
 def test_inputs_of_another_kind_are_measured_for_themselves() -> None:
     mixed = [policy(w, a, dynamic) for w, a, dynamic in product((2, 4), (4, 8), (False, True))]
     halved = pairs(mixed)
