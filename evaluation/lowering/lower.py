@@ -9,10 +9,12 @@ with, as floats; a target whose runtime has more for them says so by its forms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
+import onnx
 from onnx import NodeProto, TensorProto, helper
 from torch import Tensor, nn
 
@@ -113,13 +115,18 @@ def quantized_layers(
     graph: Graph, described: Mapping[str, LayerQuantization], factors: Factors
 ) -> dict[str, QuantizedLayer]:
     """The layers with static integers, by the name of their node."""
-    # Of a layer that is written as several operators, one that has its bias.
+    nodes = layer_nodes(graph, described)
+    return {name: _layer(graph, nodes[name], facts, factors) for name, facts in described.items()}
+
+
+def layer_nodes(graph: Graph, described: Mapping[str, LayerQuantization]) -> dict[str, NodeProto]:
+    """The nodes that compute layers; of one written as several operators, one that has its bias."""
     by_inputs = sorted(graph.nodes, key=lambda node: len(node.input))
     nodes = {node.name: node for node in by_inputs if node.name}
     missing = sorted(set(described) - set(nodes))
     if missing:
         raise RuntimeError(f"Quantised layers that the exported graph lost: {missing}")
-    return {name: _layer(graph, nodes[name], facts, factors) for name, facts in described.items()}
+    return nodes
 
 
 def _layer(
@@ -154,13 +161,22 @@ def ranges(graph: Graph, planned: Plan, data: Data) -> dict[str, tuple[float, fl
     """The least and the largest value of every glue tensor, in the model as it is simulated."""
     if not planned.glue:
         return {}
-    simulated = write_layers_only(graph, planned)
-    outputs = [output.name for output in graph.outputs]
-    hidden = sorted(planned.glue - set(outputs))
+    return seen_in(write_layers_only(graph, planned), planned.glue, data)
+
+
+def seen_in(
+    simulated: Graph,
+    tensors: Set[str],
+    data: Data,
+    written: Callable[[Graph], onnx.ModelProto] = to_model,
+) -> dict[str, tuple[float, float]]:
+    """The least and the largest value of tensors of a graph on the calibration split."""
+    outputs = [output.name for output in simulated.outputs]
+    hidden = sorted(tensors - set(outputs))
     seen = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in hidden]
-    simulated.outputs = [*graph.outputs, *seen]
-    session = Session(to_model(simulated).SerializeToString(), threads=1, optimise=False)
-    found = dict.fromkeys(planned.glue, (0.0, 0.0))
+    watched = replace(simulated, outputs=[*simulated.outputs, *seen])
+    session = Session(written(watched).SerializeToString(), threads=1, optimise=False)
+    found = dict.fromkeys(tensors, (0.0, 0.0))
     for batch in data.batches("calibration"):
         results = session.outputs(*batch.args).values()
         values = dict(zip([*outputs, *hidden], results, strict=True))

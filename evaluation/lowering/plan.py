@@ -44,9 +44,9 @@ class Scale:
 
 @dataclass(frozen=True)
 class QuantizedLayer:
-    """What the simulation says of a layer: its integer weights and scales, its input's scale."""
+    """What the simulation says of a layer: its small weights and scales, its input's scale."""
 
-    weights: Array  # int8, output channels first
+    weights: Array  # int8 (or 8-bit floats, which no plan is made for), output channels first
     weight_scales: Array  # float32, one an output channel
     source: Scale
 

@@ -2,18 +2,19 @@
 
 Inputs and outputs stay single, for whoever calls. Scales of pairs are halves too; weights whose
 scale would vanish get the least normal one, and fewer levels. Numbers beyond the largest half
-become that. Written in operators of opset 19, the first whose pairs take halves. Knows no layers.
+become that. Written in newer operators, whose pairs take halves. Knows no layers.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper, version_converter
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from evaluation.lowering.graph import Array, Graph, to_model
+from evaluation.lowering.graph import Array, Graph
+from evaluation.targets.tensorrt import opset
+from evaluation.targets.tensorrt.floats import TYPES
 
-OPSET = 19
 LEAST = float(np.finfo(np.float16).tiny)
 LARGEST = float(np.finfo(np.float16).max)
 SIZES = {"Resize": (2,)}  # inputs that are single whatever the data
@@ -21,7 +22,7 @@ SIZES = {"Resize": (2,)}  # inputs that are single whatever the data
 
 def in_halves(graph: Graph) -> Graph:
     """The same computation in halves, in operators of the newer opset."""
-    newer = Graph.of(version_converter.convert_version(to_model(graph), OPSET))
+    newer = opset.newer(graph)
     _widen_scales(newer)
     single = _apart(newer)
     for name, value in newer.constants.items():
@@ -40,22 +41,30 @@ def half(values: Array) -> Array:
 
 
 def _widen_scales(graph: Graph) -> None:
-    """No scale below the least normal half; integers that are constant follow."""
+    """No scale below the least normal half; weights follow, 8-bit floats by powers of two."""
     for node in graph.nodes:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
         name = node.input[1]
         scales = graph.constants[name]
-        wide = np.maximum(scales, np.float32(LEAST))
-        integers = graph.constants.get(node.input[0])
-        if integers is not None and (wide != scales).any():
+        floats = graph.constants[node.input[2]].dtype in TYPES.values()
+        wide = _by_powers(scales) if floats else np.maximum(scales, np.float32(LEAST))
+        weights = graph.constants.get(node.input[0])
+        if weights is not None and (wide != scales).any():
             axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-            shape = [-1 if place == axis else 1 for place in range(integers.ndim)]
-            fewer = np.round(integers * (scales / wide).reshape(shape))
+            shape = [-1 if place == axis else 1 for place in range(weights.ndim)]
+            fewer = weights.astype(np.float64) * (scales / wide).reshape(shape)
             node.input[0] = graph.fresh()
-            graph.constants[node.input[0]] = fewer.astype(integers.dtype)
+            kept = fewer if floats else np.round(fewer)
+            graph.constants[node.input[0]] = kept.astype(weights.dtype)
         node.input[1] = graph.fresh()
         graph.constants[node.input[1]] = wide
+
+
+def _by_powers(scales: Array) -> Array:
+    """The scales, those below the least normal half times a power of two."""
+    powers = np.ceil(np.log2(LEAST / np.asarray(scales, np.float64))).clip(min=0)
+    return np.asarray(scales * 2**powers, np.float32)
 
 
 def _apart(graph: Graph) -> set[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -15,6 +16,7 @@ from torch import nn
 from compressors.errors import UserError
 from compressors.policies.policy import LayerPolicy, Policy
 from compressors.policies.steps import Quantize, Sparsify
+from compressors.quantization.layers import describe
 from compressors.record import CompressedModel
 from compressors.stack import apply
 from evaluation.checking.layers import departing, layers
@@ -35,6 +37,7 @@ from tests.contracts.test_targets import (  # noqa: F401  # promises that need n
 from tests.evaluation.tiny import TinyTask
 
 SIGNED = Quantize(8, 8, signed=True)
+FLOATS = Quantize(8, 8, function="e4m3", inputs="e4m3")
 FAMILIES = ("resnet", "mobilenet", "transformer")
 COMPUTES = ("Conv", "Gemm", "MatMul")
 
@@ -53,8 +56,13 @@ def every_layer(name: str) -> list[str]:
 def made(
     name: str, step: Quantize | None = SIGNED, sparsify: Sparsify | None = None
 ) -> CompressedModel:
+    """Every layer quantised so; in 8-bit floats those that can be, and the others in integers."""
+    grouped = {n for n, layer in build(name).named_modules() if getattr(layer, "groups", 1) > 1}
     entries = tuple(
-        LayerPolicy(layer, quantize=step, sparsify=sparsify) for layer in every_layer(name)
+        LayerPolicy(
+            layer, quantize=SIGNED if step and layer in grouped else step, sparsify=sparsify
+        )
+        for layer in every_layer(name)
     )
     return apply(build(name), Policy(layers=entries), data_for(name))
 
@@ -158,7 +166,7 @@ def test_batch_norms_are_in_the_layers(written: dict[str, Graph]) -> None:
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, "resnext", "own_attention"])
-@pytest.mark.parametrize("step", [SIGNED, None])
+@pytest.mark.parametrize("step", [SIGNED, FLOATS, None], ids=["int8", "fp8", "float"])
 def test_files_answer_as_simulated(
     target: TensorRT, name: str, step: Quantize | None, tmp_path: Path
 ) -> None:
@@ -172,7 +180,7 @@ def test_files_answer_as_simulated(
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("step", [SIGNED, None], ids=["int8", "float"])
+@pytest.mark.parametrize("step", [SIGNED, FLOATS, None], ids=["int8", "fp8", "float"])
 def test_halves_answer_as_simulated_in_half_the_bytes(
     target: TensorRT, name: str, step: Quantize | None, tmp_path: Path
 ) -> None:
@@ -182,10 +190,9 @@ def test_halves_answer_as_simulated_in_half_the_bytes(
     artifact = half.lower(compressed, data, tmp_path / "m.onnx")
     assert artifact.signature != single.signature
     assert artifact.size_bytes < single.size_bytes
-    assert not outputs(half, compressed, artifact.path, few(data)).beyond(half.tolerance)
-    assert (
-        departing(layers(half, compressed, artifact.path, few(data)[0]), half.layer_tolerance) == ()
-    )
+    tolerance = half.tolerance if step == FLOATS else half.tolerance / 2
+    assert not outputs(half, compressed, artifact.path, few(data)).beyond(tolerance)
+    assert departing(layers(half, compressed, artifact.path, few(data)[0]), tolerance) == ()
     model = onnx.load(artifact.path)
     onnx.checker.check_model(model, full_check=True)
     graph = Graph.of(model)
@@ -193,6 +200,73 @@ def test_halves_answer_as_simulated_in_half_the_bytes(
     before = Graph.of(onnx.load(single.path))
     kept = [value for value in before.constants.values() if value.dtype == np.int8 and value.any()]
     assert all(any(np.array_equal(v, k) for v in graph.constants.values()) for k in kept)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_eight_bit_floats_stand_where_integers_would_and_additions_stay_in_float(
+    target: TensorRT, name: str, tmp_path: Path
+) -> None:
+    compressed = made(name, FLOATS)
+    target.lower(compressed, data_for(name), tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 19)]
+    graph = Graph.of(model)
+    nodes = {node.name: node for node in graph.nodes if node.name}
+    counted = 0
+    for layer, facts in describe(compressed.module).items():
+        back, read = (graph.producer(source) for source in nodes[layer].input[:2])
+        assert back is not None
+        assert read is not None
+        there = graph.producer(back.input[0])
+        assert there is not None
+        scale, *zeros = (graph.constants[n] for n in (*back.input[1:], there.input[2]))
+        assert float(scale) == facts.scale
+        kind = ml_dtypes.float8_e4m3fn if facts.inputs == "e4m3" else np.int8
+        weights, scales, zero = (graph.constants[n] for n in read.input)
+        assert {value.dtype for value in (weights, zero, *zeros)} == {np.dtype(kind)}
+        assert not any(value.astype(float).any() for value in (zero, *zeros))
+        assert scales.shape == zero.shape == (weights.shape[read.attribute[0].i],)
+        assert np.abs(weights.astype(np.float32)).max() == (448 if facts.inputs == "e4m3" else 127)
+        counted += facts.inputs == "e4m3"
+    assert counted > 5
+    for node in of(graph, "Add"):
+        sides = [graph.producer(side) for side in node.input]
+        kinds = [graph.constants[s.input[2]].dtype for s in sides if s and "Dequan" in s.op_type]
+        assert set(kinds) <= {np.dtype(np.int8)}
+
+
+def test_files_without_eight_bit_floats_are_for_older_tensorrts(
+    target: TensorRT, tmp_path: Path
+) -> None:
+    for step in (SIGNED, None):
+        target.lower(made("resnet", step), data_for("resnet"), tmp_path / "m.onnx")
+        assert [entry.version for entry in onnx.load(tmp_path / "m.onnx").opset_import] == [17]
+
+
+def test_eight_bit_floats_in_groups_are_refused(target: TensorRT, tmp_path: Path) -> None:
+    layer = next(n for n, m in build("resnext").named_modules() if getattr(m, "groups", 1) > 1)
+    policy = Policy(layers=(LayerPolicy(layer, quantize=FLOATS),))
+    compressed = apply(build("resnext"), policy, data_for("resnext"))
+    with pytest.raises(UserError, match=r"as fp8 in \d+ groups; valid: layers of one group"):
+        target.lower(compressed, data_for("resnext"), tmp_path / "m.onnx")
+
+
+def test_scales_of_eight_bit_floats_are_widened_by_powers_of_two() -> None:
+    levels = np.array([[448, -0.5], [3.5, 8]]).astype(ml_dtypes.float8_e4m3fn)
+    scales = np.array([1e-6, 1e-2], np.float32)
+    read = helper.make_node("DequantizeLinear", ["w", "s", "z"], ["f"], axis=0)
+    node = helper.make_node("MatMul", ["x", "f"], ["y"])
+    ends = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["n", 2]) for n in "xy"]
+    constants = {"w": levels, "s": scales, "z": np.zeros(2, levels.dtype)}
+    made = halves.in_halves(Graph([read, node], constants, ends[:1], ends[1:]))
+    (back,) = of(made, "DequantizeLinear")
+    values, wide = (made.constants[name] for name in back.input[:2])
+    assert (values.dtype, wide.dtype) == (levels.dtype, np.float16)
+    assert float(values[0, 0]) == 448 / 64
+    assert np.array_equal(values[1], levels[1])
+    whole = levels.astype(float) * scales[:, None]
+    assert values.astype(float) * wide.astype(float)[:, None] == pytest.approx(whole, rel=1e-3)
 
 
 def test_scales_that_a_half_cannot_hold_are_widened_and_integers_follow() -> None:
@@ -297,8 +371,6 @@ def test_a_file_that_is_none_is_the_users_to_mend(uninstalled: TensorRT, tmp_pat
 
 
 def test_scales_are_those_of_the_simulation(target: TensorRT, tmp_path: Path) -> None:
-    from compressors.quantization.layers import describe
-
     compressed = made("mobilenet")
     target.lower(compressed, data_for("mobilenet"), tmp_path / "m.onnx")
     model = onnx.load(tmp_path / "m.onnx")
