@@ -18,7 +18,7 @@ from evaluation.artifact_parts import parts
 from evaluation.measuring import opened
 from evaluation.measuring.limits import Limits
 from evaluation.measuring.runner import Opener
-from evaluation.target import FLOAT, INT8, Artifact, Precision, Target
+from evaluation.target import FLOAT, FP8, INT8, Artifact, Precision, Target
 from evaluation.targets.executorch.target import Executorch
 from evaluation.targets.litert.target import LiteRt
 from evaluation.targets.npu_sim.target import NpuSim
@@ -26,6 +26,7 @@ from evaluation.targets.openvino_cpu.target import OpenVinoCpu
 from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.targets.storage.storage import Storage
 from evaluation.targets.torch_device.target import TorchCpu
+from search.space.precision import keys_of
 from tests.evaluation.tiny import LAYERS, TinyTask
 
 TASK = TinyTask()
@@ -52,7 +53,7 @@ def target(kind: Callable[..., Target], tmp_path: Path) -> Target:
 
 
 def compressed(precision: Precision) -> CompressedModel:
-    step = Quantize(precision.weights, precision.activations)
+    step = Quantize(**keys_of(precision))
     entries = tuple(LayerPolicy(name, quantize=step) for name in LAYERS)
     return apply(TASK.model(), Policy(layers=() if precision == FLOAT else entries), TASK)
 
@@ -97,7 +98,12 @@ def _lower(target: Target, precision: Precision, path: Path) -> Lowered:
     return Lowered(model, artifact, same)
 
 
-SOME = (FLOAT, INT8, *(Precision(*bits) for bits in ((4, None), (3, 5), (None, 8), (16, None))))
+SOME = (
+    FLOAT,
+    INT8,
+    FP8,
+    *(Precision(*bits) for bits in ((4, None), (3, 5), (None, 8), (16, None))),
+)
 
 
 def some_precisions(target: Target) -> list[Precision]:
@@ -204,6 +210,22 @@ def test_what_has_no_kernel_is_refused_with_the_valid_choices(
     with pytest.raises(UserError, match=r"'stem' as w12a3.*valid.*float"):
         target.lower(impossible, TASK, tmp_path / f"m{target.suffix}")
     assert not (tmp_path / f"m{target.suffix}").exists()
+
+
+def test_eight_bit_floats_are_lowered_or_refused_and_never_taken_for_integers(
+    target: Target, tmp_path: Path
+) -> None:
+    model, path = compressed(FP8), tmp_path / f"m{target.suffix}"
+    kinds = {layer.kind for layer in model.record.layers}
+    has = {FP8 in target.capability.precisions[kind] for kind in kinds}
+    assert has == {target.name == "storage"}
+    if has == {True}:
+        floats, integers = target.lower(model, TASK, path), lowered(target, INT8, path)
+        assert floats.signature != integers.signature
+        return
+    with pytest.raises(UserError, match=r"'stem' as fp8; valid for conv2d: float"):
+        target.lower(model, TASK, path)
+    assert not path.exists()
 
 
 def test_a_layer_within_the_table_is_told_what_of_it_is_simulated(target: Target) -> None:

@@ -19,7 +19,10 @@ from compressors.policies.policy_yaml import dump, load
 from compressors.policies.steps import Heads, LowRank, Prune, Quantize, Sparsify
 from compressors.structures.structure import ChannelGroup, Layer, Structure
 from evaluation.target import FLOAT, Capability
+from evaluation.targets.ort_cpu.target import OrtCpu
 from evaluation.targets.storage.storage import Storage
+from evaluation.targets.tensorrt.target import TensorRT
+from evaluation.targets.torch_device.target import TorchCuda
 from search.configuration.compose import compose
 from search.configuration.settings import Settings
 from search.configuration.typed import typed
@@ -68,6 +71,23 @@ def transformer(options: SpaceOptions = NOTHING, **changes: Any) -> Space:
 
 def of(space: Space, name: str) -> tuple[Any, ...]:
     return next(knob.values for knob in space.knobs if knob.name == name)
+
+
+@pytest.mark.parametrize("target", [TensorRT, TorchCuda], ids=lambda target: target.name)
+def test_eight_bit_floats_are_a_choice_where_a_target_has_them(target: Any) -> None:
+    floats = {"weights": 8, "activations": 8, "function": "e4m3", "inputs": "e4m3"}
+    table, step = target.capability, Quantize(8, 8, function="e4m3", inputs="e4m3")
+    for choice in ("fp8", floats):
+        asked = replace(NOTHING, quantize=StepOptions(choices=("float", "w8a8", choice)))
+        space = build_space(MLP, table, asked)
+        assert of(space, "fc1/bits") == ("float", "w8a8", "fp8")
+        assert space.policy({"fc1/bits": "fp8"}).layer("fc1").quantize == step
+    unasked = build_space(MLP, table, replace(NOTHING, quantize=StepOptions()))
+    assert of(unasked, "fc1/bits") == ("float", "w8a8")
+    names = [baseline.name for baseline in baselines(build_space(MLP, table, asked))]
+    assert names == ["fp32", "int8"]
+    with pytest.raises(UserError, match="no kernel for 'fc1' as fp8; valid for linear: float"):
+        build_space(MLP, OrtCpu.capability, asked)
 
 
 def test_every_technique_is_a_knob_and_an_entry() -> None:

@@ -16,30 +16,21 @@ from torch.nn import functional as F
 
 from compressors.quantization.layers import LayerQuantization
 from evaluation.targets.torch_device.rounding import Product, Rounded, RoundedInput
+from evaluation.targets.torch_device.scaled import ScaledOutput
 from evaluation.targets.torch_device.windows import Windows
 
 GPU_ROWS = 17  # the fewest rows that the kernel of a GPU takes
 
 
-class IntegerLayer(RoundedInput):
+class IntegerLayer(RoundedInput, ScaledOutput):
     """Integer weights, a scale for each output, a bias."""
 
     weight: Tensor
-    bias: Tensor | None
-    scales: Tensor
 
     def __init__(self, facts: LayerQuantization, bias: Tensor | None, product: Product) -> None:
         super().__init__(facts, product)
         assert facts.weight_scales is not None
-        scales = facts.weight_scales.double() * (1.0 if self.dynamic else self.scale)
-        self.register_buffer("scales", scales.float())
-        self.register_buffer("bias", None if bias is None else bias.detach().float())
-
-    def follow(self, factor: Tensor, shift: Tensor) -> None:
-        """Multiply the outputs and add to them: a batch norm that came after."""
-        self.scales = (self.scales.double() * factor).float()
-        bias = 0 if self.bias is None else self.bias.double() * factor
-        self.bias = (bias + shift).float()
+        self.scale_by(facts.weight_scales.double() * (1.0 if self.dynamic else self.scale), bias)
 
     def scaled(self, rounded: Rounded) -> Tensor:
         """The scales of the outputs."""

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from compressors.modules import replace
-from evaluation.targets.torch_device.integers import IntegerLayer
+from evaluation.targets.torch_device.scaled import ScaledOutput
 from evaluation.targets.torch_device.stored import SmallWeight
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -50,7 +50,7 @@ def fold(module: nn.Module, example: tuple[Tensor, ...]) -> None:
 
 
 def _pairs(module: nn.Module, example: tuple[Tensor, ...]) -> list[tuple[str, nn.Module, Norm]]:
-    layers = (*FLOAT_LAYERS, IntegerLayer)
+    layers = (*FLOAT_LAYERS, ScaledOutput)
     writers: dict[int, nn.Module] = {}
     runs: Counter[nn.Module] = Counter()
     read: list[tuple[str, Norm, int]] = []
@@ -90,7 +90,7 @@ def _pairs(module: nn.Module, example: tuple[Tensor, ...]) -> list[tuple[str, nn
 
 
 def _channels_of(layer: nn.Module) -> int:
-    if isinstance(layer, IntegerLayer):
+    if isinstance(layer, ScaledOutput):
         return len(layer.scales)
     return int(getattr(layer, "out_channels", None) or layer.out_features)  # type: ignore[arg-type]
 
@@ -103,7 +103,7 @@ def _into(layer: nn.Module, norm: Norm) -> None:
     weight, bias = (ones if norm.weight is None else norm.weight), norm.bias
     factor = weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
     shift = (0 if bias is None else bias.double()) - norm.running_mean.double() * factor
-    if isinstance(layer, IntegerLayer):
+    if isinstance(layer, ScaledOutput):
         layer.follow(factor, shift)
         return
     assert isinstance(layer, FLOAT_LAYERS)

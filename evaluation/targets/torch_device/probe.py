@@ -1,4 +1,4 @@
-"""What a device's integer kernel and this machine's compiler can do, tried out once a process."""
+"""What a device's 8-bit kernels and this machine's compiler can do, tried out once a process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cache
 
 import torch
 
+CLOSE = 1e-2  # of products of floats: some GPUs add up in fewer digits than single precision
 COMPILERS = ("g++", "clang++", "c++")
 
 
@@ -24,6 +25,25 @@ def multiplies_integers(device: str, *, unsigned: bool = False) -> bool:
     except (RuntimeError, AssertionError):  # no such device, or no such kernel for it
         return False
     return torch.equal(found.long(), rows @ columns)
+
+
+@cache
+def multiplies_floats(device: str) -> bool:
+    """Whether `torch._scaled_mm` is there for e4m3, with answers in single precision."""
+    generator = torch.Generator().manual_seed(0)
+    rows, columns = (
+        torch.randn(size, 64, generator=generator).mul(64).clamp(-448, 448).to(torch.float8_e4m3fn)
+        for size in (32, 16)
+    )
+    one = torch.ones((), device=device)
+    try:
+        found = torch._scaled_mm(
+            rows.to(device), columns.to(device).t(), one, one, out_dtype=torch.float32
+        ).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError):  # no such device, or no kernel
+        return False
+    expected = rows.double() @ columns.double().t()
+    return bool(((found - expected).abs() <= CLOSE * expected.abs().max()).all())
 
 
 def has_compiler() -> bool:

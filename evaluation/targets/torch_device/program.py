@@ -1,8 +1,9 @@
 """From a compressed model to the bytes of a torch.export program with its layers as recorded.
 
-Every quantised layer gives way to one with the simulation's own integers, batch norms go into the
-layers before them, convolutions keep their weights channels last (torch's faster order on CPUs).
-The batch size is left open; names of modules, lines of source and example inputs are left out.
+Every quantised layer gives way to one with the simulation's own small numbers, batch norms go into
+the layers before them, convolutions keep their weights channels last (torch's faster order on
+CPUs). The batch size is left open; names of modules, lines of source and example inputs are left
+out.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from torch.export import Dim, ExportedProgram
 
 from compressors.errors import UserError
 from compressors.modules import replace
+from compressors.policies.steps import FLOAT_INPUTS
 from compressors.quantization.layers import LayerQuantization, describe, strip
 from compressors.record import CompressedModel
 from evaluation.lowering.attention import plain_attention
 from evaluation.targets.torch_device import norms
+from evaluation.targets.torch_device.floats import FloatLinear
 from evaluation.targets.torch_device.integers import GroupedConv2d, IntegerConv2d, IntegerLinear
 from evaluation.targets.torch_device.rounding import Product
 from evaluation.targets.torch_device.stored import store
@@ -122,12 +125,15 @@ def _lower(
     """Put what computes as recorded in a layer's place."""
     layer = module.get_submodule(name)
     if facts.activation_bits is not None and called:
-        replace(module, name, _integer_layer(layer, facts, product))
+        replace(module, name, _small_layer(layer, facts, product))
     elif facts.stored is not None:
         store(layer, facts)
 
 
-def _integer_layer(layer: nn.Module, facts: LayerQuantization, product: Product) -> nn.Module:
+def _small_layer(layer: nn.Module, facts: LayerQuantization, product: Product) -> nn.Module:
+    if facts.inputs in FLOAT_INPUTS:
+        assert isinstance(layer, nn.Linear)
+        return FloatLinear(layer, facts)
     if isinstance(layer, nn.Linear):
         return IntegerLinear(layer, facts, product)
     assert isinstance(layer, nn.Conv2d)

@@ -31,7 +31,7 @@ class SmallWeight(nn.Module):
         self.columns = stored.codes.shape[1]
         small = FLOATS.get(facts.function or "")
         self.packed = stored.bits <= 4 and small is None
-        codes = _integers(stored) if small is None else _levels(stored).to(small)
+        codes = _integers(stored) if small is None else levels(stored).to(small)
         zeros = None if stored.zeros is None else stored.zeros.to(torch.uint8)
         smoothing = facts.smoothing
         self.register_buffer("codes", _pairs(codes) if self.packed else codes)
@@ -81,10 +81,11 @@ def _integers(stored: StoredWeight) -> Tensor:
     return codes.to(torch.uint8)
 
 
-def _levels(stored: StoredWeight) -> Tensor:
+def levels(stored: StoredWeight) -> Tensor:
+    """The levels of a weight's codes, in rows."""
     assert stored.levels is not None
-    levels = stored.levels[0][stored.codes.long()]
-    return levels if stored.alive is None else levels * stored.alive
+    found = stored.levels[0][stored.codes.long()]
+    return found if stored.alive is None else found * stored.alive
 
 
 def _pairs(codes: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""Torch itself on this machine's CPU or GPU: float, and 8-bit integer Linear and Conv2d.
+"""Torch itself on this machine's CPU or GPU: float, 8-bit integer Linear and Conv2d, and on a GPU
+Linear in 8-bit floats.
 
 The file is a torch.export program with the simulation's own integers in it, written in torch's own
 operators, so that it runs wherever torch does, without this package and without torchao. Integer
@@ -7,11 +8,12 @@ same numbers from the same kernel, `torch._int_mm`, offered where the device com
 Convolutions in groups have no integer kernel: their activations are only simulated. Weights alone
 (4 and 8 bits, 8-bit float) save bytes, on request, and are float numbers once the file is open:
 torch's CPU kernels for them are many times slower than float in float32, and in bfloat16, which
-rounds activations, faster for one row alone; torchao's take the float product too. Policies know
-no float activations of 8 bits, and no 2:4 kernel was written, for none could be run. Operators run
-one by one unless `compile` is set: to compile a model takes torch half a minute. Nothing was run on
-a GPU: what is special there is the padding of products, which is tested on a CPU, and the program's
-move to the device.
+rounds activations, faster for one row alone; torchao's take the float product too. 8-bit float
+activations (e4m3 on both sides, `torch._scaled_mm`) are offered on a GPU that has the kernel: on a
+CPU it computes the same and takes 4 to 300 times as long as the float product. No 2:4 kernel was
+written, for none could be run. Operators run one by one unless `compile` is set: to compile a model
+takes torch half a minute. Nothing was run on a GPU: what is special there is the padding of
+products, which is tested on a CPU, and the program's move to the device.
 """
 
 from __future__ import annotations
@@ -31,7 +33,17 @@ from evaluation.lowered import refuse, write
 from evaluation.measurement import Value
 from evaluation.measuring.files import Files
 from evaluation.measuring.limits import TIMEOUT_S
-from evaluation.target import FLOAT, INT8, Artifact, Basis, Capability, Formats, Precision, Timing
+from evaluation.target import (
+    FLOAT,
+    FP8,
+    INT8,
+    Artifact,
+    Basis,
+    Capability,
+    Formats,
+    Precision,
+    Timing,
+)
 from evaluation.targets.torch_device import probe
 from evaluation.targets.torch_device.opener import VERSION, TorchOpener
 from evaluation.targets.torch_device.program import program, signature, to_bytes
@@ -55,6 +67,9 @@ TABLE = Capability(
     formats={(kind, p): formats for kind in KINDS for p, formats in FORMATS.items()},
     stored=dict.fromkeys(KINDS, (W8, W4)),
 )
+
+
+GPU_TABLE = replace(TABLE, precisions={**TABLE.precisions, "linear": (FLOAT, INT8, FP8)})
 
 
 class TorchCpu:
@@ -82,7 +97,8 @@ class TorchCpu:
             if not isinstance(value, bool):
                 raise UserError(f"target.{rule} cannot be {value!r}; valid: true, false.")
         self._check_device(compile=compile)
-        self.capability = replace(_able(self.device), storage_only=storage_only)
+        able = _able(type(self).capability, self.device)
+        self.capability = replace(able, storage_only=storage_only)
         kept = str(cache.cache_dir(cache_dir) / "inductor")
         self.files = Files.of(
             self.name,
@@ -133,6 +149,7 @@ class TorchCuda(TorchCpu):
     """Torch on a GPU, timed at one batch size."""
 
     name = "torch_cuda"
+    capability = GPU_TABLE
     device: ClassVar[str] = "cuda"
 
     def _product(self) -> Product:
@@ -149,8 +166,15 @@ class TorchCuda(TorchCpu):
         return torch.cuda.get_device_name()
 
 
-def _able(device: str) -> Capability:
-    """The table, without integers where the device does not multiply them."""
-    if probe.multiplies_integers(device):
-        return TABLE
-    return replace(TABLE, precisions=dict.fromkeys(KINDS, (FLOAT,)), dynamic=False, rows=())
+def _able(table: Capability, device: str) -> Capability:
+    """The table, without the small numbers that the device does not multiply."""
+    integers = probe.multiplies_integers(device)
+    missing = set() if integers else {INT8}
+    if FP8 in table.precisions["linear"] and not probe.multiplies_floats(device):
+        missing.add(FP8)
+    left = {
+        kind: tuple(precision for precision in precisions if precision not in missing)
+        for kind, precisions in table.precisions.items()
+    }
+    found = replace(table, precisions=left)
+    return found if integers else replace(found, dynamic=False, rows=())

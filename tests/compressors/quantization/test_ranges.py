@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -151,6 +152,26 @@ def test_mse_of_inputs_is_close_to_the_best_of_all_pairs_of_ends(bits: int) -> N
 
     pairs = [(x.min() * i / 25, x.max() * j / 25) for i in range(1, 26) for j in range(1, 26)]
     assert total(low, high) <= min(total(*pair) for pair in pairs) * 1.02
+
+
+def test_ranges_of_inputs_in_floats_are_the_best_of_all_shares() -> None:
+    generator = np.random.default_rng(1)
+    x = np.concatenate([generator.normal(0.3, 1, 20_000), generator.laplace(0, 3, 200)])
+    seen, middles = histogram(x)
+    largest, lost, left = np.abs(x).max(), {}, {}
+    for share in np.arange(1, 41) / 40:
+        scale = largest * share / 448
+        clipped = np.clip(middles / scale, -448, 448).astype(np.float32)
+        values = clipped.astype(ml_dtypes.float8_e4m3fn).astype(float) * scale
+        lost[share] = float(((values - middles) ** 2 * seen.counts.numpy()).sum())
+        ends = -largest * share, largest * share
+        left[share] = plain_divergence(seen.counts.numpy(), middles, *ends, values)
+    for ranges, found in (("mse", lost), ("entropy", left)):
+        low, high = fit_inputs(seen, 0.0, 8, ranges, "e4m3")  # type: ignore[arg-type]
+        best = min(found, key=lambda share: (found[share], -share))
+        assert high == -low
+        assert high / largest == pytest.approx(best, abs=0.03)
+    assert fit_inputs(seen, 0.0, 8, "minmax", "e4m3") == (x.min(), x.max())
 
 
 def test_values_that_are_exactly_zero_do_not_sway_entropy_and_mse() -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from compressors.quantization.layers import describe
 from compressors.record import CompressedModel
 from compressors.stack import apply
 from evaluation.cache import cache_dir
+from evaluation.target import FLOAT, FP8, INT8
 from evaluation.targets.torch_device import opener, probe
 from evaluation.targets.torch_device.opener import TorchOpener, TorchProgram, read
 from evaluation.targets.torch_device.program import lowered, program, signature, to_bytes
@@ -138,6 +140,94 @@ def test_the_files_integers_are_those_of_the_simulation() -> None:
         assert torch.equal(written.t(), expected.flatten(1))
 
 
+FLOATS = Quantize(8, 8, function="e4m3", inputs="e4m3")
+has_floats = pytest.mark.skipif(
+    not probe.multiplies_floats("cpu"), reason="this torch multiplies no 8-bit floats on a CPU"
+)
+
+
+class Dense(nn.Module):
+    """Linear layers of odd sizes: on rows of rows, without a bias, before a norm, of columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Linear(10, 21)
+        self.two = nn.Linear(21, 32, bias=False)
+        self.norm = nn.BatchNorm1d(32)
+        self.three = nn.Linear(9, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.relu(self.one(x)).flatten(0, 1)
+        hidden = self.norm(self.two(hidden)).unflatten(0, (-1, 9))
+        scores: Tensor = self.three(hidden.transpose(1, 2)).mean(1)
+        return scores
+
+
+@has_floats
+@pytest.mark.parametrize(
+    "step",
+    [FLOATS, replace(FLOATS, granularity="tensor"), replace(FLOATS, smooth=0.5, ranges="mse")],
+    ids=["channel", "tensor", "smooth"],
+)
+def test_linear_layers_compute_in_the_simulations_eight_bit_floats(step: Quantize) -> None:
+    given = Given(seeded(Dense), (9, 10))
+    names = ("one", "two", "three")
+    model = compressed(given, step, names)
+    made = program(model)
+    for name, facts in describe(model.module).items():
+        assert facts.stored is not None
+        weight = made.state_dict[f"{name}.weight"]
+        assert weight.dtype == torch.float8_e4m3fn
+        assert all(size % 16 == 0 for size in weight.shape)
+        rows, columns = facts.stored.codes.shape
+        codes = weight[:rows, :columns].view(torch.uint8)
+        assert torch.equal(codes.int(), facts.stored.codes)
+    for content in (program(model), torch.export.load(io.BytesIO(to_bytes(made)))):
+        ran = TorchProgram(content, "cpu")
+        ops = operators(ran)
+        assert ops["aten._scaled_mm.default"] == len(names)
+        assert not {"aten.linear.default", "aten.batch_norm.default"} & ops.keys()
+        for count in (1, 7):
+            assert departure(model, ran, given.inputs[:count]) < 2e-3
+
+
+@pytest.fixture
+def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The target of GPUs, on a CPU."""
+    monkeypatch.setattr(TorchCuda, "device", "cpu")
+    for name in ("_check_device", "_device_name"):
+        monkeypatch.setattr(TorchCuda, name, getattr(TorchCpu, name))
+
+
+@pytest.mark.usefixtures("on_a_cpu")
+def test_eight_bit_floats_are_offered_where_the_device_multiplies_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for able in (True, False):
+        monkeypatch.setattr(probe, "multiplies_floats", lambda device, able=able: able)
+        linear = TorchCuda(cache_dir=str(tmp_path)).capability.precisions["linear"]
+        assert (FP8 in linear) == able
+        assert INT8 in linear
+    monkeypatch.setattr(probe, "multiplies_floats", lambda device: True)
+    monkeypatch.setattr(probe, "multiplies_integers", lambda device: False)
+    table = TorchCuda(cache_dir=str(tmp_path)).capability
+    assert table.precisions["linear"] == (FLOAT, FP8)
+
+
+@has_floats
+@pytest.mark.usefixtures("on_a_cpu")
+def test_a_gpus_file_in_eight_bit_floats_answers_as_simulated(tmp_path: Path) -> None:
+    target, given = TorchCuda(cache_dir=str(tmp_path)), Given(seeded(Dense), (9, 10))
+    model = compressed(given, FLOATS, ("one", "two", "three"))
+    artifact = target.lower(model, given, tmp_path / "m.pt2")
+    found = target.load(artifact.path)(given.inputs[:5])
+    with torch.no_grad():
+        expected = model.module.eval()(given.inputs[:5])
+    assert (found - expected).norm() < target.tolerance * expected.norm()
+    with pytest.raises(UserError, match=r"torch_cpu .*'one' as fp8; valid for linear: float, w8a8"):
+        TorchCpu(cache_dir=str(tmp_path)).lower(model, given, tmp_path / "n.pt2")
+
+
 SMALL = [
     (Quantize(8, None), 1.0),
     (Quantize(4, None), 0.5),
@@ -228,6 +318,7 @@ def test_a_device_without_an_exact_kernel_offers_no_integers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert not probe.multiplies_integers("meta")
+    assert not probe.multiplies_floats("meta")
     monkeypatch.setattr(probe, "multiplies_integers", lambda device: False)
     table = TorchCpu(cache_dir=str(tmp_path)).capability
     assert not any(p.activations for kind in table.precisions for p in table.precisions[kind])

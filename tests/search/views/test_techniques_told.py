@@ -43,6 +43,12 @@ def test_plain_layers_are_told_in_few_words() -> None:
     assert record_words.weights(PLAIN) == "8-bit"
     assert record_words.weights({**PLAIN, "weight_function": "symmetric"}) == "8-bit"
     assert record_words.activations(PLAIN) == "float"
+    floats = {**PLAIN, "weight_bits": 8, "activation_bits": 8, "weight_function": "e4m3"}
+    assert record_words.activations(floats) == "8-bit"
+    floats = {**floats, "inputs": "e4m3", "simulated": ["quantize.activations"]}
+    assert record_words.weights(floats) == "8-bit e4m3"
+    assert record_words.activations(floats) == "8-bit e4m3"
+    assert record_words.simulated_parts([floats]) == "activations of fp8 layers"
     assert record_words.zeros(PLAIN) == ""
     assert record_words.zeros({"sparsity": 0.8}) == "80 %"
     assert record_words.heads({}) == []
