@@ -123,11 +123,14 @@ class Capability:
         return (*self.precisions.get(kind, ()), *stored)
 
     def _functions(self, kind: LayerKind, precision: Precision) -> tuple[str, ...]:
-        """The number formats of weights of a precision; any, of weights in float."""
-        if precision.weights is None:
-            return tuple(FUNCTION_BITS)
+        """The number formats of weights of a precision: any, of weights in float.
+
+        Beside inputs that are no integers it is theirs.
+        """
         if precision.inputs in FLOAT_INPUTS:
             return (precision.inputs,)
+        if precision.weights is None:
+            return tuple(FUNCTION_BITS)
         known = self.formats.get((kind, precision))
         if known is not None:
             return known.functions

@@ -126,6 +126,8 @@ def test_what_is_offered_fits_the_number_format() -> None:
     assert Precision(1, None) in STORED.offered("linear", "binary")
     assert {p.weights for p in STORED.offered("conv2d", "ternary")} == {None, 2}
     assert all(p.activations is None for p in STORED.offered("embedding"))
+    assert {p.inputs for p in STORED.offered("linear")} == {"affine"}
+    assert FP8 in STORED.offered("linear", "e4m3")
 
 
 def test_widths_without_a_kernel_are_taken_where_that_is_asked_for_and_said_to_be_stored_only() -> (

@@ -3,8 +3,9 @@
 What is left in float is single precision, or half where the user asks for it (`precision`). Lowers
 and checks everywhere. Times where a TensorRT is installed; elsewhere files are computed by ONNX
 Runtime, for their quality, and nothing is said of their speed. FP8 is e4m3 on both sides; TensorRT
-has no kernel of it for convolutions in groups, and no engine was ever built of such a file: its
-pairs are what TensorRT documents. Weights of 4 bits are not offered.
+has no fast kernel of it for convolutions in groups, which are refused. Its pairs are as TensorRT
+documents them, and no engine was ever built of such a file: least sure is a scale for every output
+channel, where others write one a tensor. Weights of 4 bits are not offered.
 """
 
 from __future__ import annotations
