@@ -26,7 +26,8 @@ def shapes(module: nn.Module, *example: Tensor) -> list[str]:
 
 
 def test_bits_and_zeros_are_the_records() -> None:
-    steps = {"block.one": Quantize(4, 8), "down": Quantize(8, None)}
+    floats = Quantize(8, 8, function="e4m3", inputs="e4m3")
+    steps = {"block.one": Quantize(4, 8), "down": Quantize(8, None), "stem": floats}
     entries = [LayerPolicy(name, quantize=step) for name, step in steps.items()]
     entries.append(LayerPolicy("block.two", sparsify=Sparsify(pattern="2:4")))
     model = apply(TASK.model(), Policy(layers=tuple(entries)), TASK)
@@ -36,6 +37,7 @@ def test_bits_and_zeros_are_the_records() -> None:
     assert (bits["block.one"], bits["down"], bits["fc"]) == ((4, 8), (8, None), (None, None))
     assert found["block.two"].zeros == 0.5
     assert found["stem"].zeros == 0
+    assert [name for name, each in found.items() if each.float_inputs] == ["stem"]
     assert found["block.one"] == Work(
         layer="block.one",
         kind="conv2d",

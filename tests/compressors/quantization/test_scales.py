@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -189,10 +190,21 @@ def test_a_small_plain_step_moves_a_learned_scale_as_lsq_does() -> None:
     torch.testing.assert_close(found.scale - before, -1e-4 * scale.grad, rtol=1e-2, atol=1e-7)
 
 
-def test_recalibration_finds_the_ranges_of_the_model_in_training() -> None:
+FLOATS = Quantize(8, 8, function="e4m3", inputs="e4m3")
+PAIRS = [
+    (Quantize(4, 8), Quantize(4, 4, "mse"), 255),
+    (FLOATS, FLOATS, 448),
+    (FLOATS, replace(FLOATS, ranges="mse"), 448),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "highest"), PAIRS, ids=["integers", "floats", "mse"])
+def test_recalibration_finds_the_ranges_of_the_model_in_training(
+    first: Quantize, second: Quantize, highest: int
+) -> None:
     x = numbers(64, 6).abs()
     model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 4))
-    settings = {"0": Quantize(4, 8), "2": Quantize(4, 4, "mse")}
+    settings = {"0": first, "2": second}
     inserted(model, settings, Given(x))
     batches = list(Given(x).batches("calibration"))
     before = describe(model)
@@ -205,6 +217,6 @@ def test_recalibration_finds_the_ranges_of_the_model_in_training() -> None:
         recalibrate(trained, batches)
         assert trained.training
         after = describe(trained)
-        assert after["0"].scale == before["0"].scale == pytest.approx(float(x.max()) / 255)
+        assert after["0"].scale == before["0"].scale == pytest.approx(float(x.max()) / highest)
         times = 3 if mode == "statistics" else 1
         assert after["2"].scale == pytest.approx(times * float(before["2"].scale or 0), rel=0.1)
