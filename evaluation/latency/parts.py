@@ -82,4 +82,4 @@ def _apart(parts: Sequence[Part], others: Sequence[Part]) -> Array:
     """How many doublings lie between their sizes, squared."""
     ones, twos = (np.array([part.sizes for part in of]) for of in (parts, others))
     squares = (ones**2).sum(1)[:, None] + (twos**2).sum(1)[None] - 2 * ones @ twos.T
-    return np.maximum(squares, 0.0)
+    return np.asarray(np.maximum(squares, 0.0))
