@@ -288,8 +288,8 @@ class Prepares(Protocol):
     ) -> None:
         """Do so now for a model, if nobody has.
 
-        `others` lowers the model under a few policies that a search might ask for; `tell` is given
-        what takes long, in a line, as it begins.
+        `others` lowers the model under policies that a search might ask for, each as it is taken;
+        `tell` is given what takes long, in a line, as it begins.
         """
         ...
 
