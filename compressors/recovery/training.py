@@ -93,9 +93,9 @@ class Training:
 
     def _epoch(self, learner: Learner, progress: Progress, steps: int) -> None:
         settings, epoch, optimizer = self._settings, progress.epochs, learner.optimizer
+        if learner.mean is not None:
+            learner.mean.begin()  # what an earlier rung showed is of no use any more
         mean = learner.mean if epoch == self._last - 1 else None
-        if mean is not None:
-            mean.begin()
         if settings.scales == "statistics" and 0 < epoch <= settings.epochs // 2:
             self._conditions.recalibrate()
         self._model.train()

@@ -3,7 +3,7 @@
 Whoever asks gets the same answer: prices, corrections and the uncompressed model's own latency are
 measured once, alone on the machine, and remembered for (processor, runtime, settings, threads,
 batch). A file with operators that have no price yet has these, and no others, priced first. A
-model's correction is fitted on it and on a few policies of it, as whole files; predictions are
+model's correction is fitted on it and on some policies of it, as whole files; predictions are
 stated in the uncompressed model's own measured latency. Knows nothing of how a runtime lists or
 prices, nor of what a policy is.
 """

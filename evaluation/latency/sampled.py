@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
 
 from compressors.policies.policy import LayerPolicy, Policy
@@ -68,9 +69,15 @@ def _step(precision: Precision) -> Quantize:
 
 
 def samples(structure: Structure, capability: Capability, count: int) -> Iterator[Policy]:
-    """So many policies: whole in integers where the target has them, and mixtures."""
-    whole = uniform(structure, INT8)
-    if all(INT8 in capability.offered(layer.kind) for layer in structure.layers):
-        yield whole
-        count -= 1
-    yield from (sampled(structure, capability, seed) for seed in range(count))
+    """At most so many policies: whole in integers where the target has them, and mixtures.
+
+    None twice, nor the one that changes nothing, as which mixtures of a small model may come out.
+    """
+    able = all(INT8 in capability.offered(layer.kind) for layer in structure.layers)
+    whole = [uniform(structure, INT8)] if able else []
+    mixed = (sampled(structure, capability, seed) for seed in range(count - len(whole)))
+    drawn = dict.fromkeys([Policy()])
+    for policy in chain(whole, mixed):
+        if policy not in drawn:
+            drawn[policy] = None
+            yield policy

@@ -46,7 +46,7 @@ class Scale:
 class QuantizedLayer:
     """What the simulation says of a layer: its small weights and scales, its input's scale."""
 
-    weights: Array  # int8 (or 8-bit floats, which no plan is made for), output channels first
+    weights: Array  # int8, or 8-bit floats; output channels first
     weight_scales: Array  # float32, one an output channel
     source: Scale
 

@@ -40,12 +40,12 @@ def jobs_of(
 
 
 def check_precisions(capability: Capability, asked: Sequence[Precision]) -> None:
-    """Raise UserError about a precision that no layer of the target has."""
+    """Raise UserError about a precision that no layer of the target is timed at, as fp8."""
     offered = dict.fromkeys(p for kind in capability.precisions for p in capability.offered(kind))
     for precision in asked:
         if precision not in offered:
             raise UserError(
-                f"Precision {precision} is none of the target's; valid: {choices(offered)}."
+                f"Precision {precision} is not profiled of this target; valid: {choices(offered)}."
             )
 
 

@@ -19,7 +19,7 @@ from statistics import mean
 
 from compressors.policies import policy_yaml
 from evaluation.fidelity import WHOLE, Fidelity
-from evaluation.measurement import Measurement
+from evaluation.measurement import COSTS, Measurement
 from search.configuration import compose
 from search.configuration.build import instantiate
 from search.front import front
@@ -120,14 +120,18 @@ def main() -> None:
     rows = read_rows(storage, own.study.name)
     rows = replace(rows, trials=tuple(row for row in rows.complete() if row.seconds))
     rungs = instantiate(compose.compose(["stopping=rungs", *overrides]).stopping, "stopping")
+    if any(own.constraints.given()):
+        raise SystemExit("The study has constraints, of which nothing is known here.")
     baselines = [row for row in rows.trials if row.baseline]
     others = [row for row in rows.trials if not row.baseline]
+    costs = {metric.name for metric in COSTS}
+    quality = next(each.name for each in rows.objectives if each.name not in costs)
     seconds = sum(row.seconds for row in rows.trials)
     volume = front.find(rows).share or 0.0
     print("order  of the seconds  of the hypervolume  in full")
     found = []
     for seed in range(given.orders):
-        played = Played(rows, rows.objectives[0].name, rungs, seed)
+        played = Played(rows, quality, rungs, seed)
         played.play([*baselines, *Random(seed).sample(others, len(others))])
         share = (front.find(replace(rows, trials=tuple(played.done))).share or 0.0) / volume
         found.append((played.seconds / seconds, share))

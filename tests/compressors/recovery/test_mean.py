@@ -102,6 +102,23 @@ def test_a_state_without_its_mean_begins_anew(tmp_path: Path) -> None:
     assert same(first, again)
 
 
+def test_a_mean_that_was_shown_is_none_of_a_later_epoch(tmp_path: Path) -> None:
+    """Epoch 1 was shown, epoch 2 kept on the way to showing 3: asked for 2, it begins anew."""
+    path = tmp_path / "state"
+    run(path, epochs=1)
+    steps: list[int] = []
+
+    def cut() -> None:
+        steps.append(1)
+        if len(steps) == STEPS + 1:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run(path, epochs=3, on_step=cut)
+    again, _ = run(path, epochs=2)
+    assert same(again, run(None, epochs=2)[0])
+
+
 class Noisy:
     """A line through many noisy points."""
 

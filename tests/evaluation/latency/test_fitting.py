@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from evaluation.latency import fitting
-from evaluation.latency.correction import Correction
+from evaluation.latency.correction import PLAIN, Correction
 from evaluation.latency.fitting import LOT, Fitting
 from evaluation.latency.parts import Part, Priced
+from evaluation.measuring.limits import MeasurementError
 from evaluation.target import Artifact, Timing
 
 OPERATORS = 60
@@ -107,3 +108,24 @@ def test_models_are_stated_in_the_first_time_of_the_uncompressed_one() -> None:
     for artifact in artifacts:
         model = machine.priced(artifact)
         assert found.latency_ms(model) == pytest.approx(known.latency_ms(model))
+
+
+def test_of_the_uncompressed_model_alone_nothing_is_known_of_others() -> None:
+    machine = Machine(width=0.25)
+    assert machine.fitted(iter(())).departure == PLAIN.departure
+
+
+def test_few_that_agree_by_luck_are_not_enough() -> None:
+    """The first lot holds what the runtime cannot run, but for two files."""
+    machine = Machine(width=0.0)
+    unable = {str(number) for number in range(2, LOT)}
+    priced = machine.priced
+
+    def some(artifact: Artifact) -> Priced:
+        if artifact.path.name in unable:
+            raise MeasurementError("it cannot run")
+        return priced(artifact)
+
+    machine.priced = some
+    machine.fitted(machine.artifacts(100))
+    assert machine.timed == [3, LOT + 1]

@@ -108,7 +108,9 @@ def test_a_layer_that_stops_the_runtime_is_left_out_alone(
 
 
 def test_impossible_wishes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Precision w12a8 is none of the target's; valid: float"):
+    with pytest.raises(
+        UserError, match=r"Precision w12a8 is not profiled of this target; valid: float"
+    ):
         Profile(Coarse(), TwoLayers(), tmp_path / "t.csv", Settings((Precision(12, 8),)))
     with pytest.raises(UserError, match="policies cannot be 1; valid: a whole number from 4"):
         Settings(policies=1)
