@@ -18,7 +18,7 @@ from search.stopping.ladder import Ladder
 from search.stopping.rungs import Rungs
 from search.stopping.scheduler import Decision, Report, Scheduler, minimised
 from search.study import ledger
-from search.study.ledger import Objective
+from search.study.ledger import Objective, TrialRow
 from search.study.study import Study
 
 Told = Mapping[str, Any]  # a rung's outcome as the trial's attributes keep it
@@ -44,6 +44,7 @@ class _Climb:
     ladder: Ladder
     told: list[Told] = field(default_factory=list)
     evaluations: float = 0.0  # of all that was told, in earlier runs by whatever ladder
+    seconds: float = 0.0  # likewise
 
 
 class Climbing:
@@ -57,6 +58,7 @@ class Climbing:
         self._ready: list[tuple[int, int, int]] = []  # higher rungs first, then first come
         self._waiting: set[int] = set()
         self._order = 0
+        self.standing: list[int] = []  # whom an earlier run left at a rung of this ladder, to ask
         if judged.stopping.stops:
             names = [objective.name for objective in judged.objectives]
             self._scheduler = judged.stopping.scheduler(names, judged.quality.name, judged.seed)
@@ -79,18 +81,22 @@ class Climbing:
         """What a trial in flight took so far."""
         return self._climbs[number].evaluations
 
+    def seconds(self, number: int) -> float:
+        """How long that took."""
+        return self._climbs[number].seconds
+
     def begin(self, number: int, policy: str, epochs: int, *, whole: bool) -> Job:
         """The first job of a trial; a whole one has no rungs."""
         ladder = (WHOLE,) if whole else self._judged.stopping.ladder(epochs)
         self._climbs[number] = _Climb(policy, epochs, ladder)
         return self._job(number)
 
-    def resume(self, number: int, told: Sequence[Told], evaluations: float) -> list[Decision]:
+    def resume(self, number: int, told: Sequence[Told], took: TrialRow) -> list[Decision]:
         """Let a trial of an earlier run stand where it stood; nothing where it had no rung."""
         climb = self._climbs[number]
-        climb.evaluations = evaluations
+        climb.evaluations, climb.seconds = took.evaluations, took.seconds
         known = self._known(told, climb.ladder)
-        if self._scheduler is None or not known or len(known) == len(climb.ladder):
+        if self._scheduler is None or not 0 < len(known) < len(climb.ladder):
             return []
         climb.told = known
         return self._heed(self._scheduler.report(self._report(number, known[-1])))
@@ -122,10 +128,12 @@ class Climbing:
         }
         climb.told.append(told)
         climb.evaluations += outcome.evaluations
+        climb.seconds += outcome.seconds
         kept = {
             ledger.RUNGS: climb.told,
             ledger.RECORD: outcome.record,
             ledger.EVALUATIONS: climb.evaluations,
+            ledger.SECONDS_SO_FAR: climb.seconds,
         }
         self._study.keep(outcome.number, kept)
         return self._heed(self._scheduler.report(self._report(outcome.number, told)))
@@ -159,7 +167,10 @@ class Climbing:
             if not told:
                 continue
             self._order = max(self._order, *(entry["order"] for entry in told))
-            known = self._known(told, self._judged.stopping.ladder(told[0]["length"]))
+            ladder = self._judged.stopping.ladder(told[0]["length"])
+            known = self._known(told, ladder)
+            if not trial.state.is_finished() and 0 < len(known) < len(ladder):
+                self.standing.append(trial.number)
             went_on = len(known) if trial.values is not None else len(known) - 1
             settled = known if trial.state.is_finished() else known[:-1]
             for rung, entry in enumerate(settled):

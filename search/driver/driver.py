@@ -95,6 +95,7 @@ def run_search(search: Search, listeners: Sequence[Listener] = ()) -> StudyRows:
             search.seed,
         )
         feed = Feed(study, plan, listeners, _clock(search.engine))
+        feed.take_up()
         if feed.remaining():
             search.engine.run(search.worker, feed)
         return study.rows()

@@ -13,10 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.trial import FrozenTrial
+
 from compressors.errors import UserError
 from compressors.policies import policy_yaml
 from compressors.policies.policy import Policy
 from evaluation.measurement import Measurement
+from search.driver import telling
 from search.driver.climbing import Climbing, Judged
 from search.driver.interrupts import uninterrupted
 from search.driver.judging import Judge, Plan, Twins, measured
@@ -27,7 +30,7 @@ from search.driver.worker import TRIALS
 from search.space.baselines import UNCOMPRESSED, can_leave_alone
 from search.stopping.scheduler import Decision
 from search.study import ledger
-from search.study.ledger import Listener, TrialRow
+from search.study.ledger import Listener
 from search.study.reading import trial_row
 from search.study.study import Study
 
@@ -83,6 +86,9 @@ class Feed:
         """Whether no trial may be started: time is up, or another evaluation is too many."""
         return self._late() or not self._spending.fits(TRIAL)
 
+    def _wants_trials(self) -> bool:
+        return self._finished + len(self._out) < self._plan.trials
+
     def _goes_on(self) -> bool:
         """Whether a trial is to go on, and may."""
         price = self._climbing.ready
@@ -90,6 +96,20 @@ class Feed:
 
     def _in_flight(self) -> int:
         return len(self._out) - self._climbing.idle + self._probes.in_flight
+
+    def take_up(self) -> None:
+        """Let trials stand where an earlier run left them, and stop them where nothing fits.
+
+        That costs nothing, and what they took is spent: they need no room for a whole trial.
+        """
+        for number in self._climbing.standing:
+            if not self._wants_trials():
+                break
+            with uninterrupted():
+                trial = self._study.ask_again(number)
+            self._begin(trial)
+        while self._settle():
+            pass
 
     def next_job(self) -> Job | None:
         """The next job of a trial, or probe to answer before it, if there is one."""
@@ -102,7 +122,7 @@ class Feed:
 
     def _settle(self) -> bool:
         """Stop whoever waits once nothing else can happen; whether anybody was."""
-        asks = self._finished + len(self._out) < self._plan.trials and not self._ended()
+        asks = self._wants_trials() and not self._ended()
         if self._late() or self._in_flight() or not self._climbing.idle or asks:
             return False
         if self._goes_on():
@@ -115,7 +135,7 @@ class Feed:
             return None  # everything waits for the uncompressed model
         if self._goes_on():
             return self._climbing.next()
-        while self._finished + len(self._out) < self._plan.trials:
+        while self._wants_trials():
             if self._ended():
                 return None
             if self._study.reference is None and not can_leave_alone(self._plan.space):
@@ -125,22 +145,25 @@ class Feed:
                 return probe
             with uninterrupted():
                 trial = self._study.ask(self._distributions)
-            policy = self._plan.space.policy(trial.params)
-            job = self._send(trial.number, policy, trial.user_attrs.get(ledger.BASELINE))
-            twin = self._twins.of(self._out[job.number].policy_id)
-            if twin is not None:
-                self._take_from(twin, job.number)
-                continue
-            told = trial.user_attrs.get(ledger.RUNGS, ())
-            if not told:
+            job = self._begin(trial)
+            if job is not None:
                 return job
-            took = trial_row(trial).evaluations
-            self._stop(self._climbing.resume(job.number, told, took))
-            if not self._climbing.resumed(job.number):
-                return job
-            if self._goes_on():
-                return self._climbing.next()
         return None
+
+    def _begin(self, trial: FrozenTrial) -> Job | None:
+        """The first job of a trial; None where it has its twin's results, or stands at a rung."""
+        policy = self._plan.space.policy(trial.params)
+        job = self._send(trial.number, policy, trial.user_attrs.get(ledger.BASELINE))
+        twin = self._twins.of(self._out[job.number].policy_id)
+        if twin is not None:
+            told = telling.of_twin(twin)
+            stopped = twin.state == "stopped_early"
+            self._tell(job.number, twin.measurement, told, stopped=stopped)
+            return None
+        rungs = trial.user_attrs.get(ledger.RUNGS, ())
+        if rungs:
+            self._stop(self._climbing.resume(job.number, rungs, trial_row(trial)))
+        return None if self._climbing.resumed(job.number) else job
 
     def finish(self, outcome: JobOutcome) -> None:
         """Tell the study what came of a job."""
@@ -172,17 +195,7 @@ class Feed:
             if stopped is not None:
                 self._stop(stopped)
                 return
-        told = self._climbing.told(outcome.number)
-        attributes = {
-            ledger.MEASUREMENT: outcome.measurement,
-            ledger.RECORD: outcome.record,
-            ledger.ARTIFACT: outcome.artifact,
-            ledger.SECONDS: outcome.seconds + sum(t["seconds"] for t in told),
-            ledger.EVALUATIONS: outcome.evaluations + self._climbing.evaluations(outcome.number),
-            ledger.REASON: outcome.reason,
-            ledger.TRACEBACK: outcome.traceback,
-        }
-        self._tell(outcome.number, measurement, attributes)
+        self._tell(outcome.number, measurement, telling.of_outcome(outcome, self._climbing))
 
     def _send(self, number: int, policy: Policy, baseline: str | None) -> Job:
         text = policy_yaml.dump(policy)
@@ -194,30 +207,12 @@ class Feed:
         """Tell the trials that are not evaluated further, with what they measured last."""
         for decision in decisions:
             number = decision.trial
-            told = self._climbing.told(number)
-            attributes = {
-                ledger.MEASUREMENT: told[-1]["measurement"],
-                ledger.SECONDS: sum(t["seconds"] for t in told),
-                ledger.EVALUATIONS: self._climbing.evaluations(number),
-                ledger.REASON: f"{decision.reason}, {self._climbing.rung_in_words(number)}.",
-                ledger.EXPECTED: self._climbing.expected(decision),
-            }
-            measurement = Measurement.from_json([dict(row) for row in told[-1]["measurement"]])
-            self._tell(number, measurement, attributes, stopped=True)
+            told = telling.of_stop(decision, self._climbing)
+            measurement = Measurement.from_json([dict(row) for row in told[ledger.MEASUREMENT]])
+            self._tell(number, measurement, told, stopped=True)
             for file in (self._plan.folder / TRIALS).glob(f"{number}.*"):
                 with suppress(OSError):
                     file.unlink()
-
-    def _take_from(self, twin: TrialRow, number: int) -> None:
-        measurement = twin.measurement
-        attributes = {
-            ledger.MEASUREMENT: None if measurement is None else measurement.to_json(),
-            ledger.RECORD: twin.record,
-            ledger.ARTIFACT: twin.artifact,
-            ledger.SAME_AS: twin.number,
-            ledger.REASON: twin.reason,
-        }
-        self._tell(number, measurement, attributes, stopped=twin.state == "stopped_early")
 
     def _tell(
         self,

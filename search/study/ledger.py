@@ -24,6 +24,7 @@ MEASUREMENT = "measurement"  # Measurement.to_json()
 RECORD = "record"  # Record.to_json()
 ARTIFACT = "artifact"  # the trial's deployable file, relative to the study's folder
 SECONDS = "seconds"
+SECONDS_SO_FAR = "seconds_so_far"  # of the rungs told, by whatever ladder
 EVALUATIONS = "evaluations"  # full-validation-set equivalents spent, so far where in flight
 REASON = "reason"  # one sentence, on failed and stopped trials
 TRACEBACK = "traceback"

@@ -81,6 +81,7 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
     measurement = attributes.get(ledger.MEASUREMENT)
     state = STATES[trial.state]
     rungs = tuple(_rung_row(told) for told in attributes.get(ledger.RUNGS) or ())
+    so_far = attributes.get(ledger.SECONDS_SO_FAR, sum(rung.seconds for rung in rungs))
     return TrialRow(
         number=trial.number,
         state=state,
@@ -92,7 +93,7 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
         measurement=None if measurement is None else Measurement.from_json(measurement),
         record=attributes.get(ledger.RECORD),
         artifact=attributes.get(ledger.ARTIFACT),
-        seconds=attributes.get(ledger.SECONDS, 0.0),
+        seconds=attributes.get(ledger.SECONDS, so_far),
         evaluations=attributes.get(ledger.EVALUATIONS, sum(rung.evaluations for rung in rungs)),
         feasible=ledger.feasible(tuple(trial.constraints.values())),
         reason=attributes.get(ledger.REASON),

@@ -77,6 +77,17 @@ class Study:
             self._asked[trial.number] = trial
             return self._study._storage.get_trial(trial._trial_id)
 
+    def ask_again(self, number: int) -> FrozenTrial:
+        """This trial, which waits and has its parameters, whatever waits before it."""
+        storage = self._study._storage
+        with storage_errors(self._url):
+            study_id = self._study._study_id
+            trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
+            storage.set_trial_state_values(trial_id, state=TrialState.RUNNING)
+            with batch(storage):
+                self._asked[number] = optuna.Trial(self._study, trial_id)
+            return storage.get_trial(trial_id)
+
     def tell(
         self,
         number: int,

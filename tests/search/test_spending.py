@@ -45,6 +45,7 @@ class Meter(SimulatedEngine):
         super().__init__(workers=workers)
         self.budget = budget
         self.finished, self.out = 0.0, dict[int, float]()
+        self.took = 0.0  # seconds
         self.numbers: list[int] = []
         self.left: int | None = None
 
@@ -65,6 +66,7 @@ class Meter(SimulatedEngine):
                 raise KeyboardInterrupt
             self.left -= 1
         self.finished += self.out.pop(outcome.number)
+        self.took += outcome.seconds
         self._source.finish(outcome)
 
     def _outcome(self, table: Table, job: Job, folder: Path) -> JobOutcome:
@@ -96,12 +98,15 @@ def test_nothing_overspends(
     assert budget - 1 - ROUNDING < rows.evaluations <= budget + ROUNDING
 
 
-@pytest.mark.parametrize("cuts", [(1, 2, 3), (8, 4), (12, 1, 1, 9)])
+@pytest.mark.parametrize(
+    ("budget", "cuts"),
+    [(14.0, (1, 2, 3)), (14.0, (8, 4)), (14.0, (12, 1, 1, 9)), (10.7, (11,)), (10.7, (13,))],
+)
 @pytest.mark.parametrize("options", [CLIMBS, COMPRESSED])
 def test_nothing_overspends_over_several_runs(
-    tmp_path: Path, cuts: tuple[int, ...], options: SpaceOptions
+    tmp_path: Path, budget: float, cuts: tuple[int, ...], options: SpaceOptions
 ) -> None:
-    engine = Meter(4, 14.0)
+    engine = Meter(4, budget)
     stopping = RUNGS if options is CLIMBS else NOBODY
     for left in (*cuts, None):
         engine.left = left
@@ -113,7 +118,24 @@ def test_nothing_overspends_over_several_runs(
         except KeyboardInterrupt:
             rows = read_rows(search.storage, search.name)
         assert rows.evaluations == pytest.approx(engine.finished)
-    assert 13.0 - ROUNDING < rows.evaluations <= 14.0 + ROUNDING
+    assert budget - 1 - ROUNDING < rows.evaluations <= budget + ROUNDING
+    assert not unfinished(rows)
+
+
+@pytest.mark.parametrize("cut", range(8, 14))
+def test_whoever_was_on_a_rung_is_told_though_no_whole_trial_fits(tmp_path: Path, cut: int) -> None:
+    engine = Meter(4, 10.7)
+    engine.left = cut
+    with pytest.raises(KeyboardInterrupt):
+        run_search(metered(tmp_path, engine, CLIMBS, stopping=RUNGS))
+    left = unfinished(read_rows(f"sqlite:///{tmp_path / 'study.db'}", "study"))
+    engine.left = None
+    rows = run_search(metered(tmp_path, engine, CLIMBS, stopping=RUNGS))
+    assert left
+    assert not unfinished(rows)
+    ended = [rows.trials[number] for number in left]
+    assert {row.state for row in ended} <= {"complete", "stopped_early"}
+    assert all("after rung" in str(row.reason) for row in ended if row.state == "stopped_early")
 
 
 def test_rungs_of_another_ladder_stay_spent(tmp_path: Path) -> None:
@@ -123,8 +145,8 @@ def test_rungs_of_another_ladder_stay_spent(tmp_path: Path) -> None:
         search = metered(tmp_path, engine, CLIMBS, stopping=stopping)
         with suppress(KeyboardInterrupt):
             run_search(search)
-    rows = read_rows(search.storage, search.name)
-    assert rows.evaluations == pytest.approx(engine.finished)
+        rows = read_rows(search.storage, search.name)
+        assert cost(tmp_path, rows) == (pytest.approx(engine.finished), engine.took)
 
 
 def test_prices_hold_where_a_network_is_probed(tmp_path: Path) -> None:
@@ -190,6 +212,11 @@ def test_studies_made_before_the_reference_was_counted_still_open(tmp_path: Path
     engine = Meter(2, 4.0)
     rows = run_search(metered(tmp_path, engine, COMPRESSED))
     assert (engine.numbers, rows.evaluations) == ([3], 4.0)
+
+
+def unfinished(rows: StudyRows) -> list[int]:
+    """Trials that took something, and are not told."""
+    return [row.number for row in rows.trials if row.state == "waiting" and row.evaluations]
 
 
 def cost(folder: Path, rows: StudyRows) -> tuple[float, float]:
