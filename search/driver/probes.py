@@ -3,7 +3,8 @@
 A batch of probes runs on all workers at once and is taught in the order in which it was wanted,
 so that nothing depends on which worker was quicker. What the study holds already is taught
 without a job. A batch that the budget has no room for, with a trial after it, is not begun, and a
-probe for which there is none any more is not sent: the sampler is told that there is no answer.
+probe for which there is none any more, or whose price cannot be found out, is not sent: the sampler
+is told that there is no answer. Listeners hear only of what is answered, or is to be.
 Knows neither engines nor what a finding means.
 """
 
@@ -35,6 +36,7 @@ class Probes:
         self._batch: list[Probe] = []
         self._queue: list[tuple[Probe, float]] = []  # with what each takes at most
         self._begun = False  # whether a probe of the batch was sent
+        self._answered = 0  # of the batch
         self._out: dict[int, Probe] = {}
         self._taught: set[str] = set()
         self._number = REFERENCE_JOB
@@ -59,7 +61,8 @@ class Probes:
             if self._spending.may_fit(room):
                 return None  # once what is in flight has taken less than it might
             self._queue.clear()
-            self._tell()
+            if self._begun:
+                self._tell()
             self._teach_whole_batch()
         return None
 
@@ -80,14 +83,17 @@ class Probes:
         with uninterrupted():
             self._study.keep_probe(row)
             self._rows[row.key] = row
+        self._answered += 1
         self._tell()
         self._teach_whole_batch()
 
     def _send(self, probe: Probe, price: float) -> Job:
-        self._begun = True
         self._number -= 1
         self._out[self._number] = probe
         self._spending.give(self._number, price)
+        if not self._begun:
+            self._begun = True
+            self._tell()
         return Job(self._number, policy="", probe=probe.to_json())
 
     def _room(self) -> float:
@@ -96,20 +102,29 @@ class Probes:
         return TRIAL + sum(price for _, price in sent)
 
     def _begin(self) -> bool:
-        """Ask what is wanted until something has to be found out, which is told, or nothing is."""
+        """Ask what is wanted until something has to be found out, or nothing is."""
         while not self._batch and (fresh := self._wanted()):
             self._batch, self._begun = fresh, False
             unknown = [probe for probe in fresh if not self._is_known(probe)]
-            self._queue = [(probe, self._price(probe)) for probe in unknown]
+            self._answered = len(fresh) - len(unknown)
+            priced = [(probe, self._price(probe)) for probe in unknown]
+            self._queue = [(probe, price) for probe, price in priced if price is not None]
             if self._queue:
-                self._tell()
                 return True
             self._teach_whole_batch()
         return False
 
-    def _price(self, probe: Probe) -> float:
-        """What a probe takes at most; found out only where there is a budget to hold it against."""
-        return self._plan.price(probe) if self._spending.bounded else 0.0
+    def _price(self, probe: Probe) -> float | None:
+        """What a probe takes at most; found out only where there is a budget to hold it against.
+
+        None where the task's own code fails at that: it could take anything, and is not sent.
+        """
+        if not self._spending.bounded:
+            return 0.0
+        try:
+            return self._plan.price(probe)
+        except Exception:
+            return None
 
     def _wanted(self) -> list[Probe]:
         wanted = {probe.key(): probe for probe in self._study.wanted()}
@@ -135,6 +150,6 @@ class Probes:
         return finding_files.read(self._plan.folder / row.finding)
 
     def _tell(self) -> None:
-        done = len(self._batch) - len(self._queue) - len(self._out)
+        total = self._answered + len(self._queue) + len(self._out)  # others are given up
         for listener in self._listeners:
-            listener.probing(done, len(self._batch))
+            listener.probing(self._answered, total)

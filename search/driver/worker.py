@@ -1,7 +1,7 @@
 """A worker: holds the task and the target, evaluates one policy after another.
 
-This is the trial boundary, the one place where every exception is caught: it becomes a sentence,
-with the traceback kept. Workers never see the study's storage.
+This is the trial boundary, where every exception is caught: it becomes a sentence, with the
+traceback kept. Workers never see the study's storage.
 """
 
 from __future__ import annotations

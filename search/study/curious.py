@@ -26,8 +26,8 @@ class Curious(Protocol):
         ...
 
     def learn(self, probe: Probe, finding: Finding | None) -> None:
-        """Take what was found; None: it failed, or the budget has no room for it.
+        """Take what was found; None: it failed, the budget has no room, or nobody knows its price.
 
-        What failed is not tried again in this study, what had no room not in this run.
+        What failed is not tried again in this study, what was not sent is not in this run.
         """
         ...

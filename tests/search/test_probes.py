@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from compressors.errors import UserError
+from evaluation.probing.probe import Probe
 from search.driver.driver import run_search
 from search.driver.trial_job import REFERENCE_JOB, Job, JobOutcome, WorkerSpec
 from search.driver.worker import build_evaluator, run_job
@@ -21,7 +22,7 @@ from search.study.ledger import StudyRows
 from search.study.reading import read_rows
 from search.views.progress import LineProgress, LiveProgress
 from tests.search.curious import CHANGES, IMPOSSIBLE, SCORES, Curiosity
-from tests.search.searches import InlineEngine, tiny_search
+from tests.search.searches import InlineEngine, tiny_evaluator, tiny_search
 from tests.search.test_driver import Following
 
 BASELINES = 6
@@ -32,6 +33,10 @@ class Hearing(Following):
 
     def probing(self, done: int, total: int) -> None:
         self.calls.append(("probing", done, total))
+
+    @property
+    def probed(self) -> list[Any]:
+        return [call for call in self.calls if isinstance(call, tuple) and call[0] == "probing"]
 
 
 class Crew:
@@ -137,6 +142,36 @@ def test_a_probe_that_fails_ends_no_search(tmp_path: Path) -> None:
     run_search(tiny_search(tmp_path, crew, sampler=later, trials=8))
     assert [job.probe for job in crew.given] == [None]
     assert later.learned[0] == (IMPOSSIBLE, None)
+
+
+def test_a_probe_whose_price_fails_is_not_sent_and_ends_no_search(tmp_path: Path) -> None:
+    def price(probe: Probe) -> float:
+        if probe == SCORES:
+            raise RuntimeError("no room for the model here")
+        return tiny_evaluator().price(probe)
+
+    asks, hearing = Curiosity([[SCORES, *CHANGES], [SCORES]]), Hearing()
+    search = tiny_search(tmp_path, sampler=asks, trials=7, evaluations=20.0, price=price)
+    rows = run_search(search, [hearing])
+    assert [row.state for row in rows.trials] == ["complete"] * 7
+    assert asks.learned[0] == (SCORES, None)
+    assert all(finding is not None for _, finding in asks.learned[1:])
+    assert sorted(row.key for row in rows.probes) == sorted(probe.key() for probe in CHANGES)
+    assert hearing.probed == [("probing", n, 4) for n in range(5)]
+    asks = Curiosity([[SCORES]])
+    run_search(tiny_search(tmp_path, sampler=asks, trials=8, evaluations=20.0))
+    assert asks.learned[0][1] is not None  # another run may find it out
+
+
+def test_listeners_hear_of_no_probe_that_is_not_sent(tmp_path: Path) -> None:
+    asks, hearing = Curiosity([CHANGES]), Hearing()
+    search = tiny_search(  # each takes more than it is priced at, until there is no room
+        tmp_path, sampler=asks, trials=7, evaluations=7.205, price=lambda probe: 0.01
+    )
+    rows = run_search(search, [hearing])
+    assert len(rows.probes) == 2
+    assert [finding is None for _, finding in asks.learned] == [False, False, True, True]
+    assert hearing.probed == [*[("probing", n, 4) for n in range(3)], ("probing", 2, 2)]
 
 
 def test_a_full_disk_fails_no_probe_but_the_run(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from search.study.ledger import StudyRows
 from search.study.reading import read_rows
 from tests.search.curious import SCORES, Curiosity, bits
 from tests.search.searches import tiny_search, tiny_space
-from tests.search.test_probes import Crew
+from tests.search.test_probes import Crew, Hearing
 
 RUNGS = Rungs(shares=(0.3, 1.0, 1.0), epochs=(0.25, 0.5, 1.0), grace=2)
 CLIMBS = SpaceOptions(recovery=RecoveryOptions(epochs=(0, 4), learning_rate=(1e-3, 1e-2)))
@@ -159,8 +159,9 @@ def test_prices_hold_where_a_network_is_probed(tmp_path: Path) -> None:
 
 
 def test_a_batch_without_room_is_not_sent_and_the_sampler_goes_on(tmp_path: Path) -> None:
-    asks, engine = Curiosity([[SCORES], FEW]), Meter(2, 9.0)
-    rows = run_search(metered(tmp_path, engine, CLIMBS, sampler=asks))
+    asks, engine, hearing = Curiosity([[SCORES], FEW]), Meter(2, 9.0), Hearing()
+    rows = run_search(metered(tmp_path, engine, CLIMBS, sampler=asks), [hearing])
+    assert hearing.probed == [("probing", 0, 1), ("probing", 1, 1)]
     assert [finding is None for _, finding in asks.learned] == [False, *[True] * 4]
     assert [row.key for row in rows.probes] == [SCORES.key()]
     assert len(rows.trials) == 8
