@@ -34,8 +34,9 @@ from evaluation.measuring import quiet
 from evaluation.probing import finding_files
 from evaluation.probing.probe import Finding, Probe
 from evaluation.probing.prober import Prober
-from evaluation.target import Artifact, Prepares, Target, why_untimed
+from evaluation.target import Artifact, Target
 from evaluation.target_check import check_target
+from evaluation.target_extras import Prepares, why_untimed
 from evaluation.task import Task
 
 SAMPLES = 36  # policies on which a model is measured beside itself, at most

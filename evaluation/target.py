@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 from compressors.data import Data
 from compressors.errors import choices
@@ -15,9 +15,6 @@ from compressors.record import CompressedModel, LayerKind, LayerRecord
 from evaluation.measurement import Value
 from evaluation.task import Predict
 from evaluation.work import Work
-
-if TYPE_CHECKING:
-    from evaluation.measuring.files import Files
 
 FLOAT_BITS = 32
 DEFAULT_FUNCTION = "symmetric"  # of a quantised layer whose record names none
@@ -251,53 +248,4 @@ class Target(Protocol):
 
     def compare(self, reference: Path, candidates: Sequence[Path]) -> list[Timing]:
         """Time files alone on the machine, interleaved with the reference and with each other."""
-        ...
-
-
-@runtime_checkable
-class MayLackTiming(Protocol):
-    """A target that is lowered to and checked where its runtime is not, without any timing."""
-
-    untimed: str | None  # why it cannot time files here; None: it can
-
-
-def why_untimed(target: object) -> str | None:
-    """Why a target cannot time files here; None: it can."""
-    return target.untimed if isinstance(target, MayLackTiming) else None
-
-
-@runtime_checkable
-class RunsFiles(Protocol):
-    """A target whose files a runtime opens in a process of its own; profiles time them briefly."""
-
-    @property
-    def files(self) -> Files:
-        """How they are run and timed, and the conditions on which their times depend."""
-        ...
-
-
-@runtime_checkable
-class Prepares(Protocol):
-    """A target that finds something out of a model on the machine before it tells latencies."""
-
-    def prepare(
-        self,
-        reference: Artifact,
-        others: Callable[[], Iterable[Artifact]],
-        tell: Callable[[str], None],
-    ) -> None:
-        """Do so now for a model, if nobody has.
-
-        `others` lowers the model under policies that a search might ask for, each as it is taken;
-        `tell` is given what takes long, in a line, as it begins.
-        """
-        ...
-
-
-@runtime_checkable
-class PricesEnergy(Protocol):
-    """A target with an energy model of its own, in place of the one for any machine."""
-
-    def energy(self, artifact: Artifact) -> Value:
-        """The modelled energy of one sample."""
         ...

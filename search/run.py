@@ -88,7 +88,7 @@ def _structure(evaluator: Evaluator, options: SpaceOptions) -> Structure:
 
 def assemble(settings: Settings, evaluator: Evaluator, space: Space, how: How) -> Search:
     """The search as the driver takes it."""
-    from evaluation.target import why_untimed
+    from evaluation.target_extras import why_untimed
     from search.driver.driver import Search
     from search.driver.trial_job import WorkerSpec
     from search.study.objectives import check_constraints, check_point, check_timing, objectives_of

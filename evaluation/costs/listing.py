@@ -10,7 +10,8 @@ from evaluation.costs.activations import activation_bytes
 from evaluation.costs.counting import bit_operations, parameters, skipped_zeros
 from evaluation.costs.energy import modelled
 from evaluation.measurement import ACTIVATIONS, BIT_OPERATIONS, MACS, PARAMETERS, SIZE, Value
-from evaluation.target import Artifact, PricesEnergy, Target
+from evaluation.target import Artifact, Target
+from evaluation.target_extras import PricesEnergy
 from evaluation.work import work_of
 
 

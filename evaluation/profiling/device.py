@@ -16,7 +16,8 @@ from evaluation.costs.counters import Counter, counters, joules_of
 from evaluation.measuring import quiet
 from evaluation.measuring.files import Files
 from evaluation.measuring.remembered import processor
-from evaluation.target import Artifact, PricesEnergy, RunsFiles, Target, Timing
+from evaluation.target import Artifact, Target, Timing
+from evaluation.target_extras import PricesEnergy, RunsFiles
 
 SECONDS = 1.0  # of the loop that is metered
 

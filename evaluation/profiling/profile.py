@@ -25,7 +25,8 @@ from evaluation.profiling.pricing import Prices
 from evaluation.profiling.rows import Bench
 from evaluation.profiling.table_file import KINDS, PACE, POLICY, LatencyTable, Row
 from evaluation.profiling.whole import DEPARTURE, Tried, Whole, corrected
-from evaluation.target import Precision, Target, why_untimed
+from evaluation.target import Precision, Target
+from evaluation.target_extras import why_untimed
 from evaluation.task import Task
 from evaluation.work import work_of
 

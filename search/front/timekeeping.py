@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from evaluation.measurement import LATENCY, Value
-from evaluation.target import Basis, Target, Timing, why_untimed
+from evaluation.target import Basis, Target, Timing
+from evaluation.target_extras import why_untimed
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ from evaluation.measurement import (
     Value,
 )
 from evaluation.measuring.limits import MeasurementError
-from evaluation.target import Artifact, Timing, why_untimed
+from evaluation.target import Artifact, Timing
+from evaluation.target_extras import why_untimed
 from search.front import timekeeping
 from search.front.front import Front
 from search.front.front_files import Validation, read_validation

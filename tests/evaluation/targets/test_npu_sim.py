@@ -22,7 +22,8 @@ from compressors.policies.policy import LayerPolicy, Policy
 from compressors.policies.steps import Quantize, Sparsify
 from compressors.record import CompressedModel, Record
 from compressors.stack import apply
-from evaluation.target import Artifact, PricesEnergy
+from evaluation.target import Artifact
+from evaluation.target_extras import PricesEnergy
 from evaluation.targets.npu_sim.design import Design, Multiplier, Rate
 from evaluation.targets.npu_sim.note import note_of, work_in
 from evaluation.targets.npu_sim.simulation import (

@@ -13,7 +13,8 @@ from compressors.policies.policy import LayerPolicy, Policy
 from compressors.policies.steps import LowRank, Prune, Quantize
 from compressors.stack import Stack
 from evaluation.evaluator import Evaluator
-from evaluation.target import FLOAT, INT8, PricesEnergy
+from evaluation.target import FLOAT, INT8
+from evaluation.target_extras import PricesEnergy
 from evaluation.targets.npu_sim.target import NpuSim
 from evaluation.targets.table.target import Table
 from tests.evaluation.profiling.profiled import FILE

@@ -23,7 +23,7 @@ from evaluation.checking.layers import departing, layers
 from evaluation.checking.outputs import few, outputs
 from evaluation.evaluator import Evaluator
 from evaluation.lowering.graph import Graph
-from evaluation.target import why_untimed
+from evaluation.target_extras import why_untimed
 from evaluation.targets.tensorrt import halves
 from evaluation.targets.tensorrt.opener import ArithmeticOpener
 from evaluation.targets.tensorrt.target import TensorRT
