@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from compressors.record import CompressedModel
 from evaluation.measurement import Value
 from evaluation.target import Artifact
 
@@ -22,6 +23,20 @@ class MayLackTiming(Protocol):
 def why_untimed(target: object) -> str | None:
     """Why a target cannot time files here; None: it can."""
     return target.untimed if isinstance(target, MayLackTiming) else None
+
+
+@runtime_checkable
+class DepartsFurther(Protocol):
+    """A target of whose files some depart further than its tolerance, by what is in them."""
+
+    def tolerance_of(self, compressed: CompressedModel) -> float:
+        """What the file of a model, and each layer, may depart by at least; 0: as any other."""
+        ...
+
+
+def further(target: object, compressed: CompressedModel) -> float:
+    """How far the file of a model may depart, where that is farther than the target's own say."""
+    return target.tolerance_of(compressed) if isinstance(target, DepartsFurther) else 0.0
 
 
 @runtime_checkable

@@ -21,6 +21,7 @@ from evaluation.checking.departure import Departure
 from evaluation.checking.layers import LayerDeparture
 from evaluation.checking.outputs import few, outputs
 from evaluation.checking.told import TellsLayers
+from evaluation.target_extras import further
 from search.exports.package import FOLDER, METRICS, POLICY
 from search.exports.verify import exported_members
 from search.front.validate import Evaluates, artifact_file
@@ -85,12 +86,13 @@ def check_lowering(
 def check_file(evaluator: Evaluates, compressed: CompressedModel, file: Path) -> FileCheck:
     """One file against the simulated model, on a few samples of the calibration split."""
     target, (args,) = evaluator.target, few(evaluator.task)
-    tolerance: float = target.tolerance
+    least = further(target, compressed)
+    tolerance = max(target.tolerance, least)
     whole = outputs(target, compressed, file, [args])
     if not isinstance(target, TellsLayers):
         return FileCheck(file, whole, tolerance, (), 0.0)
     told = layers.layers(target, compressed, file, args)
-    return FileCheck(file, whole, tolerance, told, target.layer_tolerance)
+    return FileCheck(file, whole, tolerance, told, max(target.layer_tolerance, least))
 
 
 def _of_members(

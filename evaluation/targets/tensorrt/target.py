@@ -19,6 +19,7 @@ from torch import Tensor
 
 from compressors.data import Data
 from compressors.errors import UserError, choices
+from compressors.policies.steps import FLOAT_INPUTS
 from compressors.quantization.layers import LayerQuantization
 from compressors.record import CompressedModel
 from evaluation.cache import cache_dir as default_folder
@@ -42,7 +43,8 @@ from evaluation.task import Predict
 PRECISIONS = ("fp32", "fp16")
 # The tolerances: now and then a half is rounded to another small number than a single, of 8-bit
 # floats to one that is up to an eighth away.
-IN_HALVES = 0.1
+IN_HALVES = 0.05
+IN_HALVES_AND_FLOATS = 0.1
 
 
 class TensorRT:
@@ -128,6 +130,11 @@ class TensorRT:
     ) -> list[LayerTensors]:
         """What the layers of a file read and write, as the file says."""
         return onnx_layers.layer_tensors(onnx.load(path), args, described)
+
+    def tolerance_of(self, compressed: CompressedModel) -> float:
+        """More where layers in 8-bit floats read halves."""
+        floats = any(layer.inputs in FLOAT_INPUTS for layer in compressed.record.layers)
+        return IN_HALVES_AND_FLOATS if self._halves and floats else 0.0
 
     def _needs_timing(self) -> None:
         if self.untimed:
