@@ -3,9 +3,10 @@
     python scripts/bench/early_stopping_orders.py STUDY [--orders 12] [stopping.keep=0.33 ...]
 
 STUDY is the folder of a study in which every trial climbed every rung that is asked about
-(`stopping=rungs stopping.grace=1000000`). Its trials come one by one, the uniform baselines first,
-and climb as the scheduler lets them; what a rung measured and took is what was recorded. Rungs that
-were recorded and are not asked about are paid for with the next one.
+(`stopping=rungs stopping.grace=1000000 stopping.least=0`). Its trials come one by one, the uniform
+baselines first, the others as they came and then in other orders, and climb as the scheduler lets
+them; what a rung measured and took is what was recorded. Rungs that were recorded and are not asked
+about are paid for with the next one.
 """
 
 from __future__ import annotations
@@ -17,15 +18,19 @@ from pathlib import Path
 from random import Random
 from statistics import mean
 
+import numpy as np
+
 from compressors.policies import policy_yaml
 from evaluation.fidelity import WHOLE, Fidelity
 from evaluation.measurement import COSTS, Measurement
 from search.configuration import compose
 from search.configuration.build import instantiate
 from search.front import front
+from search.space.baselines import UNCOMPRESSED
 from search.stopping.rungs import Rungs
-from search.stopping.scheduler import Report, minimised
+from search.stopping.scheduler import Decision, Report, minimised
 from search.study.ledger import StudyRows, TrialRow
+from search.study.problem import Box, Problem
 from search.study.reading import read_rows
 
 
@@ -49,6 +54,7 @@ class Played:
     def __post_init__(self) -> None:
         names = [objective.name for objective in self.rows.objectives]
         self._scheduler = self.rungs.scheduler(names, self.quality, self.seed)
+        self._scheduler.within(_box(self.rows, self.quality))
         self._left: dict[int, Iterator[tuple[int, Piece | None]]] = {}
         self._by_number = {row.number: row for row in self.rows.trials}
         self._ready: list[int] = []
@@ -62,6 +68,12 @@ class Played:
             self._left[row.number] = iter(enumerate(_pieces(row, self.rungs)))
             self._climb(row.number)
         self._go_on()
+        while self._left.keys() - {row.number for row in self.done}:
+            before = len(self._ready), len(self.done)
+            self._heed(self._scheduler.drain())
+            self._go_on()
+            if before == (len(self._ready), len(self.done)):
+                break
 
     def _go_on(self) -> None:
         while self._ready:
@@ -77,19 +89,25 @@ class Played:
         directions = [objective.direction for objective in self.rows.objectives]
         values = minimised([value.value for value in found], directions)
         spreads = tuple(value.spread or 0.0 for value in found)
-        report = Report(number, rung, values, spreads, length=float(_epochs(row)))
+        compared = row.baseline is not None
+        report = Report(number, rung, values, spreads, 0.0, float(_epochs(row)), compared)
         if piece.measurement is row.measurement:
             self._scheduler.finish(report)
             self.done.append(row)
             return
-        decisions = self._scheduler.report(report)
+        self._heed(self._scheduler.report(report))
+
+    def _heed(self, decisions: Sequence[Decision]) -> None:
+        for each in decisions:
+            if each.verdict == "stop":
+                self._scheduler.drop(each.trial)
         self._ready += [each.trial for each in decisions if each.verdict == "go_on"]
 
 
 def _pieces(row: TrialRow, rungs: Rungs) -> Iterator[Piece | None]:
     """A trial's rungs, the last of them in full; None for one that was not recorded."""
     assert row.measurement is not None
-    ladder = (WHOLE,) if row.baseline else rungs.ladder(_epochs(row))
+    ladder = (WHOLE,) if row.baseline == UNCOMPRESSED else rungs.ladder(_epochs(row))
     spent = 0.0
     recorded = iter(row.rungs)
     for fidelity in ladder[:-1]:
@@ -103,6 +121,16 @@ def _pieces(row: TrialRow, rungs: Rungs) -> Iterator[Piece | None]:
         spent += since
         yield Piece(rung.measurement, since)
     yield Piece(row.measurement, row.seconds - spent)
+
+
+def _box(rows: StudyRows, quality: str) -> Box:
+    """Where hypervolume counts."""
+    assert rows.reference is not None
+    names = [objective.name for objective in rows.objectives]
+    point = None if rows.point is None else dict(zip(names, rows.point, strict=True))
+    known = {name: rows.reference[name].value for name in names}
+    problem = Problem(rows.objectives, quality, reference_point=point)
+    return problem.box(known, np.empty((0, len(names))))
 
 
 def _epochs(row: TrialRow) -> int:
@@ -130,12 +158,15 @@ def main() -> None:
     volume = front.find(rows).share or 0.0
     print("order  of the seconds  of the hypervolume  in full")
     found = []
-    for seed in range(given.orders):
-        played = Played(rows, quality, rungs, seed)
-        played.play([*baselines, *Random(seed).sample(others, len(others))])
+    for seed in range(-1, given.orders):
+        played = Played(rows, quality, rungs, max(0, seed))
+        order = others if seed < 0 else Random(seed).sample(others, len(others))
+        played.play([*baselines, *order])
         share = (front.find(replace(rows, trials=tuple(played.done))).share or 0.0) / volume
         found.append((played.seconds / seconds, share))
-        print(f"{seed:5}{found[-1][0]:16.3f}{share:20.4f}{len(played.done):9}")
+        print(
+            f"{'own' if seed < 0 else seed:>5}{found[-1][0]:16.3f}{share:20.4f}{len(played.done):9}"
+        )
     saved, kept = zip(*found, strict=True)
     print(f" mean{mean(saved):16.3f}{mean(kept):20.4f}   least {min(kept):.4f}")
 

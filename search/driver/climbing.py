@@ -19,6 +19,7 @@ from search.stopping.rungs import Rungs
 from search.stopping.scheduler import Decision, Report, Scheduler, minimised
 from search.study import ledger
 from search.study.ledger import Objective, TrialRow
+from search.study.problem import Box
 from search.study.study import Study
 
 Told = Mapping[str, Any]  # a rung's outcome as the trial's attributes keep it
@@ -32,6 +33,7 @@ class Judged:
     objectives: tuple[Objective, ...]
     quality: Metric
     broken: Callable[[Measurement], float]  # how far a measurement breaks bounds on costs
+    box: Callable[[], Box | None]  # where hypervolume counts, as soon as that is known
     seed: int
 
 
@@ -42,6 +44,7 @@ class _Climb:
     policy: str
     length: int  # epochs of recovery
     ladder: Ladder
+    compared: bool  # whether others are to be compared with it
     told: list[Told] = field(default_factory=list)
     evaluations: float = 0.0  # of all that was told, in earlier runs by whatever ladder
     seconds: float = 0.0  # likewise
@@ -58,6 +61,7 @@ class Climbing:
         self._ready: list[tuple[int, int, int]] = []  # higher rungs first, then first come
         self._waiting: set[int] = set()
         self._order = 0
+        self._bounded = False  # whether the scheduler knows where hypervolume counts
         self.standing: list[int] = []  # whom an earlier run left at a rung of this ladder, to ask
         if judged.stopping.stops:
             names = [objective.name for objective in judged.objectives]
@@ -85,10 +89,12 @@ class Climbing:
         """How long that took."""
         return self._climbs[number].seconds
 
-    def begin(self, number: int, policy: str, epochs: int, *, whole: bool) -> Job:
+    def begin(
+        self, number: int, policy: str, epochs: int, *, whole: bool, compared: bool = False
+    ) -> Job:
         """The first job of a trial; a whole one has no rungs."""
         ladder = (WHOLE,) if whole else self._judged.stopping.ladder(epochs)
-        self._climbs[number] = _Climb(policy, epochs, ladder)
+        self._climbs[number] = _Climb(policy, epochs, ladder, compared)
         return self._job(number)
 
     def resume(self, number: int, told: Sequence[Told], took: TrialRow) -> list[Decision]:
@@ -99,7 +105,7 @@ class Climbing:
         if self._scheduler is None or not 0 < len(known) < len(climb.ladder):
             return []
         climb.told = known
-        return self._heed(self._scheduler.report(self._report(number, known[-1])))
+        return self._ask(self._scheduler, number, known[-1])
 
     def resumed(self, number: int) -> bool:
         """Whether a trial stands where an earlier run left it, or was stopped there just now."""
@@ -136,7 +142,7 @@ class Climbing:
             ledger.SECONDS_SO_FAR: climb.seconds,
         }
         self._study.keep(outcome.number, kept)
-        return self._heed(self._scheduler.report(self._report(outcome.number, told)))
+        return self._ask(self._scheduler, outcome.number, told)
 
     def drain(self) -> list[Decision]:
         """Nothing more will be reported: whoever waits is stopped."""
@@ -155,6 +161,13 @@ class Climbing:
                 self._scheduler.finish(self._made(number, len(climb.told), measurement, 0))
             else:
                 self._scheduler.drop(number)
+
+    def _ask(self, scheduler: Scheduler, number: int, told: Told) -> list[Decision]:
+        """Whom a rung's outcome stops."""
+        if not self._bounded and (box := self._judged.box()) is not None:
+            scheduler.within(box)
+            self._bounded = True
+        return self._heed(scheduler.report(self._report(number, told)))
 
     def _recall(self) -> None:
         """What earlier runs of the study found; who was in flight is judged again when asked."""
@@ -239,6 +252,7 @@ class Climbing:
             tuple(value.spread or 0.0 for value in found),
             self._judged.broken(measurement),
             float(length),
+            number in self._climbs and self._climbs[number].compared,
         )
 
     def _known(self, told: Sequence[Told], ladder: Ladder) -> list[Told]:

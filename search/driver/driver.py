@@ -93,6 +93,7 @@ def run_search(search: Search, listeners: Sequence[Listener] = ()) -> StudyRows:
             search.evaluations,
             search.stopping,
             search.seed,
+            search.reference_point,
         )
         feed = Feed(study, plan, listeners, _clock(search.engine))
         feed.take_up()

@@ -58,8 +58,8 @@ class Feed:
         self._distributions = plan.space.distributions()
         self._out: dict[int, _InFlight] = {}
         self._judge = Judge(study, plan)
-        broken = self._judge.broken
-        judged = Judged(plan.stopping, plan.objectives, plan.quality, broken, plan.seed)
+        broken, box = self._judge.broken, self._judge.box
+        judged = Judged(plan.stopping, plan.objectives, plan.quality, broken, box, plan.seed)
         self._climbing = Climbing(study, judged)
         self._finished = study.finished()
         self._twins = Twins(stopped=plan.stopping.stops)
@@ -200,8 +200,10 @@ class Feed:
     def _send(self, number: int, policy: Policy, baseline: str | None) -> Job:
         text = policy_yaml.dump(policy)
         self._out[number] = _InFlight(text, policy_yaml.policy_id(policy), baseline)
-        whole = baseline is not None or number == REFERENCE_JOB
-        return self._climbing.begin(number, text, policy.recovery.epochs, whole=whole)
+        whole = _is_reference(number, self._out[number])
+        compared = baseline is not None
+        epochs = policy.recovery.epochs
+        return self._climbing.begin(number, text, epochs, whole=whole, compared=compared)
 
     def _stop(self, decisions: Sequence[Decision]) -> None:
         """Tell the trials that are not evaluated further, with what they measured last."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from compressors.errors import UserError
 from evaluation.measurement import Measurement, Metric
@@ -16,6 +18,7 @@ from search.space.space import Space
 from search.stopping.rungs import NOBODY, Rungs
 from search.study.ledger import ApartRow, Objective, TrialRow
 from search.study.objectives import DROP, margins
+from search.study.problem import Box, Problem
 from search.study.study import Study
 
 
@@ -34,6 +37,7 @@ class Plan:
     evaluations: float | None = None  # of everything together, earlier runs too
     stopping: Rungs = NOBODY
     seed: int = 0
+    point: Sequence[float] | None = None  # the stated reference point of the hypervolume
 
 
 class Judge:
@@ -59,6 +63,18 @@ class Judge:
         if reference is None:
             return {}
         return margins(measurement, reference, self._plan.constraints, self._plan.quality)
+
+    def box(self) -> Box | None:
+        """Where hypervolume counts, once the reference is known."""
+        reference = self._study.reference
+        if reference is None:
+            return None
+        plan, objectives = self._plan, self._plan.objectives
+        names = [objective.name for objective in objectives]
+        point = None if plan.point is None else dict(zip(names, plan.point, strict=True))
+        problem = Problem(objectives, plan.quality.name, plan.constraints, point)
+        known = {name: reference[name].value for name in names}
+        return problem.box(known, np.empty((0, len(names))))
 
     def broken(self, measurement: Measurement) -> float:
         """How far bounds on costs are broken, which no rung changes."""

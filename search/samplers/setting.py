@@ -10,9 +10,9 @@ from optuna.samplers import BaseSampler
 
 from compressors.errors import UserError
 from evaluation.measurement import Metric
-from search.sensitivity.problem import Problem, stated
 from search.space.space import Space
 from search.study.ledger import Objective
+from search.study.problem import Problem, stated
 
 
 @dataclass(frozen=True)

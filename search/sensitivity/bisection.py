@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from search.sensitivity.volumes import non_dominated
+from search.front.volumes import non_dominated
 
 Floats = NDArray[np.float64]
 LEAST = 1e-5  # of the box: a gap that is not worth a measurement

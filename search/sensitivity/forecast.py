@@ -17,10 +17,10 @@ from search.sensitivity.coding import Coding, Settings
 from search.sensitivity.costs import Cost, cost
 from search.sensitivity.isotonic import Isotonic
 from search.sensitivity.past import Past
-from search.sensitivity.problem import Problem
 from search.sensitivity.ridge import Ridge, fit
 from search.sensitivity.surrogates import Surrogate
 from search.sensitivity.work import Work
+from search.study.problem import Problem
 
 Floats = NDArray[np.float64]
 FLOOR = 0.02  # damage below which differences hardly count, in the quality's unit

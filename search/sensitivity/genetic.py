@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from search.front.volumes import non_dominated
 from search.sensitivity.coding import Coding, Rows, Settings
-from search.sensitivity.volumes import non_dominated
 
 Floats = NDArray[np.float64]
 POPULATION = 160

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from search.sensitivity.coding import Coding, Rows
-from search.sensitivity.problem import Problem
 from search.study import ledger
+from search.study.problem import Problem
 
 Floats = NDArray[np.float64]
 Glimpses = tuple[tuple[float, float], ...]  # epochs, and the loss of quality after them

@@ -24,12 +24,12 @@ from search.sensitivity.coding import Coding, Rows
 from search.sensitivity.past import EPOCHS, Past, Reader
 from search.sensitivity.plan import Phases
 from search.sensitivity.probing import Findings
-from search.sensitivity.problem import Problem
 from search.sensitivity.training import choices_of_epochs
 from search.sensitivity.view import View, look
 from search.sensitivity.work import Work
 from search.space.space import Space
 from search.study import ledger
+from search.study.problem import Problem
 
 MIDDLE = "sensitivity_middle"  # a study's attribute: the setting that changes are probed around
 LATER = ("offline", "refine", "explore", "recovery")

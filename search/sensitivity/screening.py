@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from search.sensitivity.problem import Box, Problem
-from search.sensitivity.volumes import gains
+from search.front.volumes import gains
+from search.study.problem import Box, Problem
 
 Floats = NDArray[np.float64]
 

@@ -9,14 +9,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from search.front.volumes import non_dominated
 from search.sensitivity.coding import Coding, Rows, Settings
 from search.sensitivity.forecast import Forecast, damage_of, forecast
 from search.sensitivity.past import Past
-from search.sensitivity.problem import Box, Problem
 from search.sensitivity.ranking import at_fixed_cost
 from search.sensitivity.surrogates import Surrogate
-from search.sensitivity.volumes import non_dominated
 from search.sensitivity.work import Work
+from search.study.problem import Box, Problem
 
 Floats = NDArray[np.float64]
 ENOUGH = 6  # measured settings, from which surrogates are told apart

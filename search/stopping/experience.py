@@ -4,7 +4,8 @@ A rung's quality is no verdict: a narrow network starts slowly and ends well, an
 schedule, at its highest learning rates, the best look poor. How much of a rung's differences is
 left in the end is learned: among untrained policies that stay so, all; among those that train
 long, hardly any, and then costs alone tell them apart. Quality, costs and length of training are
-what a trial looks like. Costs do not change from rung to rung.
+what a trial looks like; only those that train about as long are alike. Costs do not change from
+rung to rung.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from search.stopping.dominance import Bools, Floats, dominates
 
 MEMORY = 128  # the latest finished trials asked, at least; twice as many at most
 NEIGHBOURS = 8
-LEAST = 4  # finished trials below which nothing is known
+LEAST = 4  # finished trials that are alike, below which nothing is known
+ALIKE = 0.5  # as far apart in the logarithm of their length trials are alike
 
 
 class Endings:
     """Of one rung: looks at the rung, and the quality in the end, of trials seen to it.
 
-    `quality` is the quality's place in a look; less of it is better.
+    `quality` is the quality's place in a look, of which less is better; its last is the length.
     """
 
     def __init__(self, features: int, quality: int) -> None:
@@ -33,10 +35,9 @@ class Endings:
         self._count = 0
         self.seen = 0  # in all
 
-    @property
-    def known(self) -> bool:
-        """Whether there is anything to expect by."""
-        return self._count >= LEAST
+    def known(self, looks: Floats) -> Bools:
+        """Of whom there is anything to expect by."""
+        return np.asarray(self._alike(looks).sum(axis=1) >= LEAST)
 
     def add(self, look: Floats, end: float) -> None:
         """One trial that came to its end."""
@@ -52,54 +53,69 @@ class Endings:
 
     def expected(self, looks: Floats) -> Floats:
         """The quality that each will end with; as it is where nothing is known."""
-        own = looks[:, self._quality]
-        return self._lines(looks)[0] if self.known else own.copy()
+        own: Floats = looks[:, self._quality].copy()
+        known = self.known(looks)
+        if known.any():
+            own[known] = self._lines(looks[known])[0]
+        return own
 
     def best(self, look: Floats) -> float:
         """The best that it can hope for: its like and one lucky as the luckiest of them.
 
         No end to hope where none that started as poorly was seen.
         """
-        qualities = self._looks[: self._count, self._quality]
+        alike = self._alike(look[None])[0]
+        qualities = self._looks[: self._count, self._quality][alike]
         as_poor = np.count_nonzero(qualities >= look[self._quality])
-        if not self.known or as_poor < LEAST:
+        if as_poor < LEAST:
             return -np.inf
         expected, luck = self._lines(look[None])
         return float(expected[0] - max(0.0, luck[0]))
 
     def _lines(self, looks: Floats) -> tuple[Floats, Floats]:
         """By a line through the like of each: its end, and how far below the luckiest ended."""
-        nearest = self._of_the_like(looks)
+        nearest, weight = self._of_the_like(looks)
+        count = weight.sum(axis=1)
         then, ends = self._looks[nearest, self._quality], self._ends[nearest]
-        apart, ended = (x - x.mean(axis=1, keepdims=True) for x in (then, ends))
+        middles = [(x * weight).sum(axis=1) / count for x in (then, ends)]
+        apart, ended = (
+            (x - middle[:, None]) * weight for x, middle in zip((then, ends), middles, strict=True)
+        )
         spread = (apart**2).sum(axis=1)
         left = np.where(spread > 0, (apart * ended).sum(axis=1) / np.maximum(spread, 1e-300), 1.0)
         left = np.clip(left, 0.0, 1.0)
-        expected = ends.mean(axis=1) + left * (looks[:, self._quality] - then.mean(axis=1))
+        expected = middles[1] + left * (looks[:, self._quality] - middles[0])
         luck = (left[:, None] * apart - ended).max(axis=1)
         return expected, luck
 
-    def _of_the_like(self, looks: Floats) -> NDArray[np.intp]:
+    def _of_the_like(self, looks: Floats) -> tuple[NDArray[np.intp], Floats]:
+        """The nearest of each among those that are alike, with weight 0 where there are no more."""
         near = min(NEIGHBOURS, self._count)
-        apart = np.zeros((len(looks), self._count))
+        apart = np.where(self._alike(looks), 0.0, np.inf)
         for axis, scale in enumerate(self._scale):
             own, other = looks[:, axis] / scale, self._looks[: self._count, axis] / scale
             apart += (own[:, None] - other[None, :]) ** 2
-        return np.argpartition(apart, near - 1, axis=1)[:, :near]
+        nearest = np.argpartition(apart, near - 1, axis=1)[:, :near]
+        weight = np.isfinite(np.take_along_axis(apart, nearest, axis=1)).astype(np.float64)
+        return nearest, weight
+
+    def _alike(self, looks: Floats) -> Bools:
+        lengths = self._looks[: self._count, -1]
+        return np.asarray(np.abs(looks[:, -1:] - lengths[None, :]) <= ALIKE)
 
 
 class Unbeaten:
     """The finished points that no other dominates."""
 
     def __init__(self, objectives: int) -> None:
-        self._points = np.empty((0, objectives))
+        self.points = np.empty((0, objectives))
 
     def add(self, point: Floats) -> None:
         """One more."""
         if not self.beats(point):
-            kept: Bools = ~dominates(point[None], self._points)[0]
-            self._points = np.vstack([self._points[kept], point])
+            kept: Bools = ~dominates(point[None], self.points)[0]
+            self.points = np.vstack([self.points[kept], point])
 
     def beats(self, point: Floats) -> bool:
         """Whether one of them dominates a point."""
-        return bool(dominates(self._points, point[None]).any())
+        return bool(dominates(self.points, point[None]).any())

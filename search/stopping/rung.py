@@ -93,8 +93,13 @@ class Rung:
         self._seated[:n] |= good
         return Review(self._of(good), self._of(hopeless))
 
+    def went_on(self, feature: int, value: float, reach: float) -> int:
+        """How many went on that looked alike in one feature."""
+        near = np.abs(self.looks[:, feature] - value) <= reach
+        return int(np.count_nonzero(near & self._seated[: self._count]))
+
     def seat(self, trial: int) -> None:
-        """Let a trial that waits go on."""
+        """Let a trial go on."""
         here = self._trials[: self._count] == trial
         self._waiting[: self._count][here] = False
         self._seated[: self._count][here] = True

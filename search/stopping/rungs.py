@@ -17,14 +17,16 @@ class Rungs:
     shares: Sequence[float] = (1.0,)  # of the validation data, rung by rung
     epochs: Sequence[float] = (1.0,)  # of a policy's own epochs, rung by rung
     keep: float = 1 / 3  # of a rung's trials go on
+    least: float = 0.001  # of the front's hypervolume: who cannot add as much is stopped
     explore: float = 0.05  # of all trials run through whatever they report
-    grace: int = 6  # trials that run through first
+    grace: int = 6  # trials of each rung and length of training that go on first
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
         _ = self.steps
-        for name in ("keep", "explore", "confidence"):
-            _check_share(f"stopping.{name}", getattr(self, name), zero=name == "explore")
+        for name in ("keep", "least", "explore", "confidence"):
+            zero = name in ("least", "explore")
+            _check_share(f"stopping.{name}", getattr(self, name), zero=zero)
         if self.grace < 0:
             raise UserError(f"stopping.grace cannot be {self.grace}; valid: a whole number from 0.")
 
@@ -53,7 +55,7 @@ class Rungs:
     def scheduler(self, objectives: Sequence[str], quality: str, seed: int) -> Scheduler:
         """Who decides in a study of these objectives."""
         self.check(objectives, quality)
-        rules = Rules(self.keep, self.explore, self.grace, self.confidence, seed)
+        rules = Rules(self.keep, self.least, self.explore, self.grace, self.confidence, seed)
         return Scheduler(len(objectives), list(objectives).index(quality), rules)
 
 

@@ -1,11 +1,13 @@
 """Who goes on to the next rung, who waits, who is stopped: decided as each trial reports.
 
-A trial goes on where it is among the best of its rung by what it is expected to end with:
-non-dominated rank, then crowding, as soon as it is, whatever else is in flight; or where no
-finished trial beats what it is expected to end with. It is stopped
-where a finished trial dominates the best that it can hope for, beyond both confidence intervals;
-or where it stands behind the best of its rung by more than chance. Else it waits. The first few
-and a random share run through, so that what is expected rests on trials nobody picked.
+A trial goes on where what it is expected to end with adds to the hypervolume of those that
+finished; or where it is among the best of its rung by that expectation: non-dominated rank, then
+crowding, whatever else is in flight. It is stopped where a finished trial dominates the best that
+it can hope for, beyond both confidence intervals; where that best would add next to nothing; or
+where it stands behind the best of its rung by more than chance. Else it waits. The first few of a
+rung and length of training go on, and a random share of all runs through, so that what is expected
+rests on trials nobody picked. Those that are there to be compared with wait for the front, and then
+end in full unless they cannot add to it.
 
 Values are numbers of which less is better. Knows neither studies nor how trials are run.
 """
@@ -23,14 +25,20 @@ from typing import Literal
 import numpy as np
 
 from search.stopping.dominance import Floats
-from search.stopping.experience import Endings, Unbeaten
+from search.stopping.experience import ALIKE, Endings, Unbeaten
 from search.stopping.rung import MEMORY, Rung, State
+from search.stopping.worth import Worth
+from search.study.problem import Box
 
 Verdict = Literal["go_on", "wait", "stop"]
 FINE = 0.25  # of final qualities' standard errors the quantile that is a difference: the good ones'
 GROWTH = 1.25  # expectations are renewed when a rung's experience has grown so much
 
+STATES: dict[Verdict, State] = {"go_on": "went_on", "wait": "waits", "stop": "stopped"}
+PATIENCE = 30  # trials that ended, before those to compare with go on
+
 DOMINATED = "Dominated by a finished trial beyond its confidence interval"
+HOPELESS = "Even at its best it would add next to nothing to the front"
 BEHIND = "Not among the best of its rung"
 
 
@@ -39,8 +47,9 @@ class Rules:
     """What a scheduler decides by."""
 
     keep: float = 1 / 3  # of each rung goes on
+    least: float = 0.001  # of the front's hypervolume, below which a trial adds next to nothing
     explore: float = 0.05  # of all trials run through whatever they report
-    grace: int = 6  # trials that run through first
+    grace: int = 6  # trials of each rung and length that go on first
     confidence: float = 0.95
     seed: int = 0
 
@@ -55,6 +64,7 @@ class Report:
     spreads: tuple[float, ...]  # their standard errors
     broken: float = 0.0  # how far bounds on costs are broken, 0 where none is
     length: float = 0.0  # how long the policy trains, in any unit
+    compared: bool = False  # whether others are to be compared with it
 
 
 @dataclass(frozen=True)
@@ -92,35 +102,43 @@ class Scheduler:
         )
         self._unbeaten = Unbeaten(self.objectives)  # beyond their confidence intervals
         self._front = Unbeaten(self.objectives)
+        self._worth: Worth | None = None
         self._errors: deque[float] = deque(maxlen=MEMORY)  # standard errors of final qualities
         self._grain = 0.0  # of expected qualities
         self._seen: dict[int, dict[int, Report]] = defaultdict(dict)
-        self._graced: set[int] = set()
+        self._compared: dict[int, Report] = {}  # that wait
+        self._ended = 0
+
+    def within(self, box: Box) -> None:
+        """Where hypervolume counts; until this is known any point that nothing beats adds to it."""
+        self._worth = Worth(box, self._front)
 
     def report(self, report: Report) -> list[Decision]:
         """What becomes of the trial, first, and of those that waited beside it."""
-        through = self.runs_through(report.trial)
-        doomed = not through and self._dominated(report)
-        gone = self._enter(report, "went_on" if through else "stopped" if doomed else "waits")
-        own = Decision(report.trial, "go_on" if through else "wait")
-        if doomed:
-            own = self._stop(report.trial, report.rung, DOMINATED)
+        verdict, doom = self._judged_alone(report)
+        held = report.compared and verdict == "wait"
+        gone = self._enter(report, "stopped" if held else STATES[verdict])
+        own = Decision(report.trial, verdict)
+        if doom is not None:
+            own = self._stop(report.trial, report.rung, doom)
+        elif held:
+            self._compared[report.trial] = report
         decisions = {trial: self._stop(trial, report.rung, BEHIND) for trial in gone}
         decisions.update({found.trial: found for found in self._review(report.rung)})
         own = decisions.pop(report.trial, own)
-        if own.verdict == "wait" and self._joins_front(report):
-            self._levels[report.rung].rung.seat(report.trial)
-            own = Decision(report.trial, "go_on")
+        if self._ended >= PATIENCE:
+            decisions.update({found.trial: found for found in self._release()})
+            own = decisions.pop(report.trial, own)
         self._forget(d.trial for d in (own, *decisions.values()) if d.verdict == "stop")
         return [own, *decisions.values()]
 
     def recall(self, report: Report, *, went_on: bool) -> None:
         """Take in a report of an earlier run that was acted on then."""
-        self.runs_through(report.trial)
         self._enter(report, "went_on" if went_on else "stopped")
 
     def finish(self, report: Report) -> None:
         """A trial was evaluated in full: what it came to, and whom it dominates."""
+        self._ended += 1
         for rung, earlier in self._seen.pop(report.trial, {}).items():
             end = report.values[self.quality]
             self._levels[rung].endings.add(self._look(earlier), end)
@@ -129,29 +147,46 @@ class Scheduler:
         if report.broken <= 0:
             self._unbeaten.add(self._bound(report, 1))
             self._front.add(self._bound(report, 0))
+            if self._worth is not None:
+                self._worth.add(self._bound(report, 0))
 
     def drop(self, trial: int) -> None:
-        """A trial failed, or was stopped in an earlier run."""
+        """A trial failed, or was stopped."""
+        self._ended += 1
+        self._compared.pop(trial, None)
         self._forget([trial])
 
     def drain(self) -> list[Decision]:
-        """Nothing more will be reported: whoever waits is stopped."""
+        """Nothing more will be reported: whoever waits is stopped, or goes on to be compared."""
         found = [
             self._stop(trial, number, BEHIND)
             for number, level in self._levels.items()
             for trial in level.rung.dismiss()
         ]
-        self._forget(decision.trial for decision in found)
+        found += self._release()
+        self._forget(decision.trial for decision in found if decision.verdict == "stop")
         return sorted(found, key=lambda decision: decision.trial)
 
     def runs_through(self, trial: int) -> bool:
         """Whether a trial is evaluated in full whatever it reports."""
-        if trial in self._graced:
-            return True
-        if trial not in self._seen and len(self._graced) < self.rules.grace:
-            self._graced.add(trial)
-            return True
         return Random(f"{self.rules.seed} {trial}").random() < self.rules.explore
+
+    def _judged_alone(self, report: Report) -> tuple[Verdict, str | None]:
+        """What becomes of a trial however it stands beside the others of its rung, and why."""
+        if self.runs_through(report.trial):
+            return "go_on", None
+        if self._is_hopeless(report):
+            return "stop", HOPELESS
+        if not report.compared and self._is_graced(report):
+            return "go_on", None
+        if self._is_dominated(report):
+            return "stop", DOMINATED
+        return "go_on" if self._adds(report) else "wait", None
+
+    def _is_graced(self, report: Report) -> bool:
+        """Whether few that train about as long went on from its rung so far."""
+        rung, length = self._levels[report.rung].rung, self._look(report)[-1]
+        return rung.went_on(-1, length, ALIKE) < self.rules.grace
 
     def _enter(self, report: Report, state: State) -> list[int]:
         level, look = self._levels[report.rung], self._look(report)
@@ -164,12 +199,21 @@ class Scheduler:
         """Who of a rung need wait no more."""
         found = self._levels[number].rung.review(self.rules.keep, self._deviations)
         for trial in found.good:
-            if self._dominated(self._seen[trial][number]):  # by one that finished meanwhile
-                yield self._stop(trial, number, DOMINATED)
-            else:
-                yield Decision(trial, "go_on")
+            doom = self._doom(self._seen[trial][number])  # by one that finished meanwhile
+            yield self._stop(trial, number, doom) if doom else Decision(trial, "go_on")
         for trial in found.hopeless:
             yield self._stop(trial, number, BEHIND)
+
+    def _release(self) -> Iterator[Decision]:
+        """Those to compare with wait no more."""
+        while self._compared:
+            trial, report = self._compared.popitem()
+            doom = self._doom(report)
+            if doom:
+                yield self._stop(trial, report.rung, doom)
+            else:
+                self._levels[report.rung].rung.seat(trial)
+                yield Decision(trial, "go_on")
 
     def _stop(self, trial: int, number: int, reason: str) -> Decision:
         """A trial ends at a rung, which it has reported."""
@@ -177,14 +221,33 @@ class Scheduler:
         expected = self._expected(self._levels[number], look[None])[0]
         return Decision(trial, "stop", reason, tuple(map(float, expected)))
 
-    def _joins_front(self, report: Report) -> bool:
-        """Whether no finished trial beats what this one is expected to end with."""
-        level = self._levels[report.rung]
-        if not level.endings.known or report.broken > 0:
+    def _adds(self, report: Report) -> bool:
+        """Whether what a trial is expected to end with adds to the finished front."""
+        level, look = self._levels[report.rung], self._look(report)[None]
+        if report.broken > 0 or not level.endings.known(look)[0]:
             return False
-        return not self._front.beats(self._expected(level, self._look(report)[None])[0])
+        if self._worth is None:
+            return not self._front.beats(self._expected(level, look)[0])
+        point = self._bound(report, 0)
+        point[self.quality] = level.endings.expected(look)[0]
+        gain = self._worth.gain(point)
+        return gain > 0 and gain >= self.rules.least
 
-    def _dominated(self, report: Report) -> bool:
+    def _doom(self, report: Report) -> str | None:
+        """Why even the best that a trial can hope for is not enough; None where it is."""
+        if self._is_hopeless(report):
+            return HOPELESS
+        return DOMINATED if self._is_dominated(report) else None
+
+    def _is_hopeless(self, report: Report) -> bool:
+        """Whether the best that a trial can hope for adds next to nothing to the front."""
+        if self._worth is None:
+            return False
+        hope = self._bound(report, -1)
+        hope[self.quality] = self._levels[report.rung].endings.best(self._look(report))
+        return self._worth.gain(hope) < self.rules.least
+
+    def _is_dominated(self, report: Report) -> bool:
         """Whether a finished trial dominates the best that this one can hope for."""
         best = self._levels[report.rung].endings.best(self._look(report))
         if not math.isfinite(best):
@@ -206,8 +269,10 @@ class Scheduler:
         """What trials will end with; qualities that chance alone tells apart are the same."""
         points = looks[:, :-1].copy()
         points[:, self.quality] = level.endings.expected(looks)
-        if level.endings.known and self._grain > 0:
-            points[:, self.quality] = np.round(points[:, self.quality] / self._grain) * self._grain
+        if self._grain > 0:
+            known = level.endings.known(looks)
+            rounded = np.round(points[:, self.quality] / self._grain) * self._grain
+            points[:, self.quality] = np.where(known, rounded, points[:, self.quality])
         return np.asarray(points)
 
     def _renew(self, level: _Level) -> None:

@@ -17,8 +17,10 @@ from search.engines.local import LocalEngine
 from search.engines.simulated import SimulatedEngine
 from search.front import front
 from search.simulation.recorded import Recorded
+from search.space.baselines import UNCOMPRESSED
 from search.space.options import RecoveryOptions, SpaceOptions
 from search.stopping.rungs import NOBODY, Rungs
+from search.stopping.scheduler import DOMINATED, HOPELESS
 from search.study import ledger
 from search.study.ledger import StudyRows
 from tests.search.searches import InlineEngine, tiny_search, tiny_space
@@ -85,9 +87,12 @@ def test_trials_end_in_full_or_are_stopped_with_what_they_measured(tmp_path: Pat
     assert set(states) == {"complete", "stopped_early"}
     for row, kept in zip(rows.trials, attributes(tmp_path), strict=True):
         mine = [job for job in jobs if job.number == row.number]
-        if row.baseline is not None:
+        if row.baseline == UNCOMPRESSED:
             assert row.state == "complete"
             assert [job.share for job in mine] == [1.0]
+        elif row.baseline is not None and row.state != "complete":
+            assert row.reason is not None
+            assert row.reason.startswith((HOPELESS, DOMINATED))
         assert row.measurement is not None
         if ledger.SAME_AS not in kept:
             assert row.evaluations == pytest.approx(sum(job.share for job in mine))
@@ -105,7 +110,7 @@ def test_trials_end_in_full_or_are_stopped_with_what_they_measured(tmp_path: Pat
 
 
 def test_whoever_runs_through_ends_as_without_stopping(tmp_path: Path) -> None:
-    everybody = Rungs(RUNGS.shares, RUNGS.epochs, grace=100)
+    everybody = Rungs(RUNGS.shares, RUNGS.epochs, grace=100, least=0.0)
     with_rungs = run_search(climbing(tmp_path / "rungs", stopping=everybody, trials=10))
     without = run_search(tiny_search(tmp_path / "none", space=tiny_space(SPACE), trials=10))
     assert [row.values for row in with_rungs.trials] == [row.values for row in without.trials]
@@ -147,7 +152,7 @@ def test_stopping_may_change_from_run_to_run(tmp_path: Path) -> None:
 
 
 def test_a_record_of_all_rungs_tells_what_any_rule_would_have_stopped(tmp_path: Path) -> None:
-    everybody = Rungs(RUNGS.shares, RUNGS.epochs, grace=100)
+    everybody = Rungs(RUNGS.shares, RUNGS.epochs, grace=100, least=0.0)
     record = run_search(climbing(tmp_path / "record", stopping=everybody))
     stopped = run_search(climbing(tmp_path / "stopped"))
     again = run_search(climbing(tmp_path / "again", Replay(tmp_path / "record", record)))
@@ -157,7 +162,7 @@ def test_a_record_of_all_rungs_tells_what_any_rule_would_have_stopped(tmp_path: 
 
 
 def test_rungs_of_a_record_take_the_seconds_that_they_took(tmp_path: Path) -> None:
-    everybody = Rungs(RUNGS.shares, RUNGS.epochs, grace=100)
+    everybody = Rungs(RUNGS.shares, RUNGS.epochs, grace=100, least=0.0)
     record = run_search(climbing(tmp_path / "record", stopping=everybody, trials=10))
     again = Replay(tmp_path / "record", record)
     rows = run_search(climbing(tmp_path / "again", again, stopping=everybody, trials=10))

@@ -16,11 +16,11 @@ from compressors.policies.policy import Policy
 from compressors.structures.structure import Structure
 from evaluation.probing.probe import Finding, Probe
 from evaluation.target import FLOAT, Capability, Precision
-from search.sensitivity.problem import Problem
 from search.space.building import build_space
 from search.space.options import RecoveryOptions, SpaceOptions, StepOptions
 from search.space.space import Space
 from search.study.ledger import Objective
+from search.study.problem import Problem
 from tests.search.spaces import conv
 
 BITS = (2, 3, 4, 5, 6, 8)

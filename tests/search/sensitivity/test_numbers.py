@@ -11,11 +11,11 @@ from optuna._hypervolume import compute_hypervolume
 from scipy.stats import spearmanr
 from sklearn.isotonic import IsotonicRegression
 
+from search.front.volumes import gains, non_dominated
 from search.sensitivity import ridge
 from search.sensitivity.bisection import widest
 from search.sensitivity.isotonic import Isotonic
 from search.sensitivity.ranking import at_fixed_cost, rank_correlation
-from search.sensitivity.volumes import gains, non_dominated
 
 unit = st.floats(0, 1, allow_nan=False, width=32)
 

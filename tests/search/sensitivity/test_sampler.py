@@ -14,9 +14,9 @@ from search.sensitivity import brain
 from search.sensitivity.genetic import evolve
 from search.sensitivity.past import EPOCHS
 from search.sensitivity.plan import Phases
-from search.sensitivity.problem import stated
 from search.sensitivity.sampler import SensitivitySampler
 from search.study.ledger import MEASUREMENT, PHASE, PREDICTED, RUNGS
+from search.study.problem import stated
 from tests.search.sensitivity.synthetic import (
     OBJECTIVES,
     Network,

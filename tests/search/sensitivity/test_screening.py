@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from search.sensitivity import screening
-from search.sensitivity.problem import Box
+from search.study.problem import Box
 
 BOX = Box(np.zeros(2), np.ones(2))
 LOSSES = np.array([[0.9, 0.9], [0.4, 0.5], [0.2, 1.5], [0.6, 0.1]])[:, None, :]

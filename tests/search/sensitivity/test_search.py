@@ -9,12 +9,12 @@ import pytest
 
 from compressors.policies import policy_yaml
 from evaluation.probing.probe import Finding, Probe
+from search.front.volumes import non_dominated
 from search.sensitivity.coding import Coding, Settings
 from search.sensitivity.descent import hull
 from search.sensitivity.genetic import evolve
 from search.sensitivity.probing import Findings
 from search.sensitivity.surrogates import Additive, LogitAdditive
-from search.sensitivity.volumes import non_dominated
 from search.sensitivity.work import Work
 from tests.search.sensitivity.synthetic import BITS, Network
 

@@ -9,12 +9,24 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna._hypervolume import compute_hypervolume
 from optuna.study._multi_objective import _fast_non_domination_rank
 
 from search.stopping import experience, rung
-from search.stopping.experience import Endings
+from search.stopping.experience import Endings, Unbeaten
 from search.stopping.rung import Rung, upper_share
-from search.stopping.scheduler import BEHIND, DOMINATED, Report, Rules, Scheduler
+from search.stopping.scheduler import (
+    BEHIND,
+    DOMINATED,
+    HOPELESS,
+    PATIENCE,
+    Decision,
+    Report,
+    Rules,
+    Scheduler,
+)
+from search.stopping.worth import Worth
+from search.study.problem import Box
 from tests.search.stopping.streams import Stream, curves
 
 NEVER = Rules(keep=0.34, explore=0.0, grace=0, confidence=0.9999999)  # stops by rank alone
@@ -36,14 +48,24 @@ def test_every_trial_ends_once_and_runs_are_repeatable(
 
 @given(st.integers(0, 10**6))
 @settings(max_examples=15, deadline=None)
-def test_the_graced_and_the_explorers_are_never_stopped(seed: int) -> None:
+def test_explorers_are_never_stopped(seed: int) -> None:
     rules = Rules(explore=0.2, grace=5, seed=seed)
-    found = stream(rules, seed=seed)
-    explorers = {t for t in range(120) if Scheduler(2, 0, replace(rules, grace=0)).runs_through(t)}
+    explorers = {trial for trial in range(120) if Scheduler(2, 0, rules).runs_through(trial)}
     assert explorers
-    assert explorers <= set(found.finished)
-    first = [d.trial for d in found.told if d.verdict != "stop"][:5]
-    assert set(first) <= set(found.finished)
+    assert explorers <= set(stream(rules, seed=seed).finished)
+
+
+def test_the_first_of_every_length_of_training_go_on_from_a_rung() -> None:
+    """What is known of those that train long says nothing of those that do not."""
+    scheduler = Scheduler(2, 0, Rules(explore=0.0, grace=3))
+    through_the_middle(scheduler)  # of length 12
+    verdicts: dict[float, list[str]] = {0.0: [], 4.0: []}
+    for trial in range(10):
+        length = 4.0 * (trial % 2)
+        report = Report(trial, 0, (0.9 + trial / 100, 2.0), (0.0, 0.0), length=length)
+        verdicts[length].append(scheduler.report(report)[0].verdict)
+    assert all(found[:3] == ["go_on"] * 3 for found in verdicts.values())
+    assert all("go_on" not in found[3:] for found in verdicts.values())
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=40))
@@ -105,6 +127,91 @@ def test_who_is_expected_on_the_finished_front_goes_on_though_others_are_better_
     assert verdicts == ["go_on"] * 5  # a third of the rung would be the first two
     larger = Report(5, 0, (0.12, 0.6), (0.05, 0.0))  # than a finished trial that is as good
     assert scheduler.report(larger)[0].verdict != "go_on"
+
+
+def bounded(rules: Rules, finished: dict[int, tuple[float, float]]) -> Scheduler:
+    """One that counts hypervolume in the unit square, after trials that ended so."""
+    scheduler = Scheduler(2, 0, rules)
+    scheduler.within(Box(np.zeros(2), np.ones(2)))
+    for trial, values in finished.items():
+        scheduler.finish(Report(trial, 1, values, (0.0, 0.0)))
+    return scheduler
+
+
+@pytest.mark.parametrize(("cost", "stops"), [(0.71, True), (0.69, False)])
+def test_who_could_add_next_to_nothing_is_stopped_before_anything_is_known(
+    cost: float, stops: bool
+) -> None:
+    """At no error at all a cost of 0.7 adds 0.1 * 0.1 = 0.01 to the 0.72 that is there."""
+    rules = Rules(grace=4, explore=0.0, least=0.01 / 0.72)
+    scheduler = bounded(rules, {100: (0.0, 0.8), 101: (0.1, 0.2), 102: (0.5, 0.19)})
+    assert scheduler.report(Report(0, 0, (0.9, cost), (0.0, 0.0)))[0].reason is (
+        HOPELESS if stops else None
+    )
+
+
+def test_nobody_is_hopeless_where_any_gain_will_do_or_where_nothing_finished() -> None:
+    nothing = bounded(Rules(grace=4, explore=0.0), {})
+    anything = bounded(Rules(grace=4, explore=0.0, least=0.0), {100: (0.0, 0.1)})
+    for scheduler in (nothing, anything):
+        assert scheduler.report(Report(0, 0, (0.9, 0.8), (0.0, 0.0)))[0].verdict == "go_on"
+
+
+def test_who_is_expected_to_add_enough_goes_on_and_who_adds_a_little_waits() -> None:
+    scheduler = bounded(Rules(grace=0, explore=0.0, keep=0.01, least=0.005), {})
+    seen_through(scheduler, {0.20 + step / 100: 0.05 + 0.1 * (step % 2) for step in range(10)})
+    much = Report(0, 0, (0.20, 0.40), (0.0, 0.0))
+    little = Report(1, 0, (0.20, 0.499), (0.0, 0.0))  # if it is not lucky
+    assert [scheduler.report(each)[0].verdict for each in (much, little)] == ["go_on", "wait"]
+
+
+def compared(trial: int, cost: float) -> Report:
+    return Report(trial, 0, (0.9, cost), (0.0, 0.0), length=12.0, compared=True)
+
+
+def test_who_is_there_to_be_compared_waits_and_ends_in_full_if_it_can_add() -> None:
+    scheduler = bounded(Rules(grace=4, explore=0.0), {100: (0.2, 0.6)})
+    first = [scheduler.report(compared(trial, cost))[0] for trial, cost in enumerate((0.5, 0.7))]
+    assert [each.verdict for each in first] == ["wait", "wait"]
+    scheduler.finish(Report(101, 1, (0.0, 0.65), (0.0, 0.0)))  # now 0.7 adds nothing
+    ends = {each.trial: (each.verdict, each.reason) for each in scheduler.drain()}
+    assert ends == {0: ("go_on", None), 1: ("stop", HOPELESS)}
+    assert scheduler.drain() == []
+
+
+def test_those_to_compare_with_do_not_wait_for_ever() -> None:
+    """A search that ends by the clock has them too."""
+    scheduler = bounded(Rules(grace=4, explore=0.0), {100: (0.2, 0.6)})
+    scheduler.report(compared(0, 0.5))
+    for trial in range(200, 200 + PATIENCE):
+        scheduler.finish(Report(trial, 1, (0.3, 0.6), (0.0, 0.0)))
+    decisions = scheduler.report(Report(1, 0, (0.9, 0.3), (0.0, 0.0)))
+    assert Decision(0, "go_on") in decisions
+
+
+@given(st.lists(st.tuples(*[st.floats(0.0, 1.2)] * 3), min_size=1, max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_gains_are_those_of_the_hypervolume(points: list[tuple[float, float, float]]) -> None:
+    front, box = Unbeaten(3), Box(np.zeros(3), np.ones(3))
+    worth = Worth(box, front)
+    for number, point in enumerate(np.array(points)):
+        inside = np.minimum(np.array(points[:number]).reshape(-1, 3), 1.0)
+        before = compute_hypervolume(inside, np.ones(3)) if number else 0.0
+        after = compute_hypervolume(np.vstack([inside, np.minimum(point, 1.0)[None]]), np.ones(3))
+        if before > 0.01:
+            assert worth.gain(point) * before == pytest.approx(after - before, abs=0.05)
+        front.add(point)
+        worth.add(point)
+
+
+def test_a_result_better_than_was_thought_possible_becomes_the_ideal() -> None:
+    front = Unbeaten(2)
+    worth = Worth(Box(np.array([0.5, 0.0]), np.ones(2)), front)
+    for point in (np.array([0.5, 0.5]), np.array([0.4, 0.5])):
+        front.add(point)
+        worth.add(point)
+    # From the best error on, a quarter less cost is half as much again.
+    assert worth.gain(np.array([0.4, 0.25])) == pytest.approx(0.5, abs=0.01)
 
 
 def test_slow_starters_are_allowed_for_once_their_like_was_seen_to_end_well() -> None:

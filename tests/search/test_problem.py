@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from search.sensitivity.problem import Problem
 from search.study.ledger import Objective
+from search.study.problem import Problem
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])

@@ -59,14 +59,31 @@ def _two(front: Floats, points: Floats) -> Floats:
 
 
 def _many(front: Floats, points: Floats) -> Floats:
-    samples, weights = _cube(points.shape[1])
-    for point in front[np.all(front < 1, axis=1)]:
-        left = ~np.all(samples >= point, axis=1)
-        samples, weights = samples[left], weights[left]
-    found = np.zeros(len(points))
-    for line, point in enumerate(points):
-        found[line] = np.all(samples >= point, axis=1) @ weights
-    return found
+    free = Free(points.shape[1])
+    for point in front:
+        free.take(point)
+    return np.array([free.gain(point) for point in points], dtype=np.float64)
+
+
+class Free:
+    """What of the unit cube a growing front does not dominate, by fixed points of it."""
+
+    def __init__(self, dimensions: int) -> None:
+        self._samples, self._weights = _cube(dimensions)
+
+    def take(self, point: Floats) -> None:
+        """One more point of the front."""
+        left = ~np.all(self._samples >= point, axis=1)
+        self._samples, self._weights = self._samples[left], self._weights[left]
+
+    @property
+    def taken(self) -> float:
+        """The volume that the front dominates."""
+        return max(0.0, 1.0 - float(self._weights.sum()))
+
+    def gain(self, point: Floats) -> float:
+        """The volume that a point would add."""
+        return float(np.all(self._samples >= point, axis=1) @ self._weights)
 
 
 @cache
