@@ -204,7 +204,7 @@ class Climbing:
         return self._climbs[number].told
 
     def expected(self, decision: Decision) -> list[float] | None:
-        """What a stopped trial would have ended with, as its objectives are stated."""
+        """What a trial that does not go on would end with, as its objectives are stated."""
         if decision.expected is None:
             return None
         directions = [objective.direction for objective in self._judged.objectives]
@@ -223,12 +223,16 @@ class Climbing:
         return Job(number, climb.policy, None, rung, fidelity.share, fidelity.epochs, costs)
 
     def _heed(self, decisions: Sequence[Decision]) -> list[Decision]:
-        """Who goes on is ready for a worker, who waits is noted; who is stopped is given back."""
+        """Who goes on is ready for a worker, who waits is noted, with what is expected of it.
+
+        Who is stopped is given back.
+        """
         for decision in decisions:
             number = decision.trial
             self._waiting.discard(number)
             if decision.verdict == "wait":
                 self._waiting.add(number)
+                self._study.keep(number, {ledger.EXPECTED: self.expected(decision)})
             elif decision.verdict == "go_on":
                 self._order += 1
                 rung = len(self._climbs[number].told)

@@ -136,11 +136,11 @@ class Reader:
     def _entry(self, trial: FrozenTrial) -> _Entry:
         attributes = trial.user_attrs
         measured = {row["name"]: row["value"] for row in attributes.get(ledger.MEASUREMENT) or ()}
-        known = measured
+        known: Mapping[str, Any] = measured
         if trial.state is TrialState.COMPLETE:
             known = {**measured, **dict(zip(self._problem.names, trial.values, strict=False))}
         elif not trial.state.is_finished():
-            known = attributes.get(ledger.PREDICTED) or {}
+            known = self._foreseen(attributes)
         values = [known.get(name, np.nan) for name in self._problem.names]
         finished = trial.state.is_finished()
         epochs = float(trial.params.get(EPOCHS, self._epochs))
@@ -159,6 +159,13 @@ class Reader:
             phase=attributes.get(ledger.PHASE),
             params=trial.params,
         )
+
+    def _foreseen(self, attributes: Mapping[str, Any]) -> Mapping[str, float]:
+        """What a trial in flight is to come to: by its rungs where it waits, else as predicted."""
+        expected = attributes.get(ledger.EXPECTED)
+        if expected is None:
+            return attributes.get(ledger.PREDICTED) or {}
+        return dict(zip(self._problem.names, expected, strict=False))
 
     def _glimpses(self, trial: FrozenTrial, epochs: float, losses: Sequence[float]) -> Glimpses:
         """The last of each length of training; the whole measurement last."""

@@ -69,7 +69,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of a trial; where it is stopped, why, and what it would have ended with."""
+    """What becomes of a trial; where it does not go on what it would end with, and why."""
 
     trial: int
     verdict: Verdict
@@ -118,11 +118,11 @@ class Scheduler:
         verdict, doom = self._judged_alone(report)
         held = report.compared and verdict == "wait"
         gone = self._enter(report, "stopped" if held else STATES[verdict])
-        own = Decision(report.trial, verdict)
-        if doom is not None:
-            own = self._stop(report.trial, report.rung, doom)
-        elif held:
+        if held:
             self._compared[report.trial] = report
+        own = Decision(report.trial, "go_on")
+        if verdict != "go_on":
+            own = self._left(report.trial, report.rung, verdict, doom)
         decisions = {trial: self._stop(trial, report.rung, BEHIND) for trial in gone}
         decisions.update({found.trial: found for found in self._review(report.rung)})
         own = decisions.pop(report.trial, own)
@@ -217,9 +217,13 @@ class Scheduler:
 
     def _stop(self, trial: int, number: int, reason: str) -> Decision:
         """A trial ends at a rung, which it has reported."""
+        return self._left(trial, number, "stop", reason)
+
+    def _left(self, trial: int, number: int, verdict: Verdict, reason: str | None) -> Decision:
+        """A trial does not go on from a rung, for now or for good."""
         look = self._look(self._seen[trial][number])
         expected = self._expected(self._levels[number], look[None])[0]
-        return Decision(trial, "stop", reason, tuple(map(float, expected)))
+        return Decision(trial, verdict, reason, tuple(map(float, expected)))
 
     def _adds(self, report: Report) -> bool:
         """Whether what a trial is expected to end with adds to the finished front."""

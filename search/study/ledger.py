@@ -31,7 +31,7 @@ TRACEBACK = "traceback"
 PHASE = "phase"  # what a sampler asked the trial for, where it says
 PREDICTED = "predicted"  # what it expected of it, by name
 GUESSED = "guessed"  # the damage of each of its surrogates, by name
-EXPECTED = "expected"  # of a stopped trial: the objectives' values that it would have ended with
+EXPECTED = "expected"  # of one stopped, or waiting at a rung: the values that it would end with
 RUNGS = "rungs"  # what a trial measured on its way, rung by rung, see driver.climbing
 SAME_AS = "same_as"  # number of the earlier trial of the same policy, whose results were taken
 
