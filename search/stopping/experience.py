@@ -17,7 +17,7 @@ from search.stopping.dominance import Bools, Floats, dominates
 
 MEMORY = 128  # the latest finished trials asked, at least; twice as many at most
 NEIGHBOURS = 8
-LEAST = 4  # finished trials that are alike, below which nothing is known
+LEAST = 3  # finished trials that are alike, below which nothing is known
 ALIKE = 0.5  # as far apart in the logarithm of their length trials are alike
 
 
