@@ -5,6 +5,7 @@ Trials in flight count with what was predicted of them. Knows the attributes' na
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import takewhile
@@ -36,6 +37,7 @@ class Past:
     in_flight: NDArray[np.bool_]  # running, or waiting to run
     stopped: NDArray[np.bool_]  # ended early: losses are a poorer measurement's
     glimpses: tuple[Glimpses, ...]  # what each measured on its way, and in the end where `done`
+    expected: Floats  # of one that was stopped, or waits, the loss of quality in the end; else NaN
     feasible: NDArray[np.bool_]
     seconds: Floats
     phases: tuple[str | None, ...]
@@ -55,13 +57,18 @@ class Past:
         return sum(phase in phases for phase in self.phases)
 
     def seen(self) -> tuple[NDArray[np.intp], Floats, Floats]:
-        """Everything measured of quality: trials' places, the epochs by then, the loss."""
+        """All that is known of quality: trials' places, the epochs by then, the loss.
+
+        Beside what was measured, what those that went no further were expected to end with.
+        """
         told = [
             (place, epochs, loss)
             for place, seen in enumerate(self.glimpses)
             for epochs, loss in seen
             if np.isfinite(loss)
         ]
+        ends = enumerate(zip(self.epochs, self.expected, strict=True))
+        told += [(place, epochs, loss) for place, (epochs, loss) in ends if np.isfinite(loss)]
         places, epochs, losses = np.array(told, dtype=np.float64).reshape(-1, 3).T
         return places.astype(np.intp), epochs, losses
 
@@ -92,6 +99,7 @@ class _Entry:
     in_flight: bool
     stopped: bool
     glimpses: Glimpses
+    expected: float
     feasible: bool
     seconds: float
     phase: str | None
@@ -154,6 +162,7 @@ class Reader:
             in_flight=not finished,
             stopped=trial.state is TrialState.PRUNED,
             glimpses=self._glimpses(trial, epochs, losses),
+            expected=self._expected(trial),
             feasible=ledger.feasible(tuple(trial.constraints.values())),
             seconds=float(attributes.get(ledger.SECONDS, np.nan)),
             phase=attributes.get(ledger.PHASE),
@@ -166,6 +175,13 @@ class Reader:
         if expected is None:
             return attributes.get(ledger.PREDICTED) or {}
         return dict(zip(self._problem.names, expected, strict=False))
+
+    def _expected(self, trial: FrozenTrial) -> float:
+        values = trial.user_attrs.get(ledger.EXPECTED)
+        place = self._problem.place
+        if values is None or place is None or trial.state is TrialState.COMPLETE:
+            return math.nan
+        return float(self._problem.losses(values)[place])
 
     def _glimpses(self, trial: FrozenTrial, epochs: float, losses: Sequence[float]) -> Glimpses:
         """The last of each length of training; the whole measurement last."""
@@ -197,6 +213,7 @@ class Reader:
             in_flight=np.array([e.in_flight for e in found], dtype=bool),
             stopped=np.array([e.stopped for e in found], dtype=bool),
             glimpses=tuple(e.glimpses for e in found),
+            expected=np.array([e.expected for e in found], dtype=np.float64),
             feasible=np.array([e.feasible for e in found], dtype=bool),
             seconds=np.array([e.seconds for e in found]),
             phases=tuple(e.phase for e in found),

@@ -35,7 +35,7 @@ FINE = 0.25  # of final qualities' standard errors the quantile that is a differ
 GROWTH = 1.25  # expectations are renewed when a rung's experience has grown so much
 
 STATES: dict[Verdict, State] = {"go_on": "went_on", "wait": "waits", "stop": "stopped"}
-PATIENCE = 30  # trials that ended, before those to compare with go on
+PATIENCE = 100  # trials that ended, before those to compare with go on
 
 DOMINATED = "Dominated by a finished trial beyond its confidence interval"
 HOPELESS = "Even at its best it would add next to nothing to the front"
@@ -69,7 +69,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of a trial; where it does not go on what it would end with, and why."""
+    """What becomes of a trial; where it does not go on why, and what it would end with if known."""
 
     trial: int
     verdict: Verdict
@@ -116,7 +116,7 @@ class Scheduler:
     def report(self, report: Report) -> list[Decision]:
         """What becomes of the trial, first, and of those that waited beside it."""
         verdict, doom = self._judged_alone(report)
-        held = report.compared and verdict == "wait"
+        held = verdict == "wait" and report.compared
         gone = self._enter(report, "stopped" if held else STATES[verdict])
         if held:
             self._compared[report.trial] = report
@@ -177,14 +177,19 @@ class Scheduler:
             return "go_on", None
         if self._is_hopeless(report):
             return "stop", HOPELESS
-        if not report.compared and self._is_graced(report):
+        if self._is_graced(report):
             return "go_on", None
         if self._is_dominated(report):
             return "stop", DOMINATED
         return "go_on" if self._adds(report) else "wait", None
 
     def _is_graced(self, report: Report) -> bool:
-        """Whether few that train about as long went on from its rung so far."""
+        """Whether few that train about as long went on from its rung so far.
+
+        Of those to compare with, whether it takes no training: the others wait for the front.
+        """
+        if report.compared:
+            return report.length == 0
         rung, length = self._levels[report.rung].rung, self._look(report)[-1]
         return rung.went_on(-1, length, ALIKE) < self.rules.grace
 
@@ -221,8 +226,10 @@ class Scheduler:
 
     def _left(self, trial: int, number: int, verdict: Verdict, reason: str | None) -> Decision:
         """A trial does not go on from a rung, for now or for good."""
-        look = self._look(self._seen[trial][number])
-        expected = self._expected(self._levels[number], look[None])[0]
+        level, look = self._levels[number], self._look(self._seen[trial][number])[None]
+        if not level.endings.known(look)[0]:
+            return Decision(trial, verdict, reason)
+        expected = self._expected(level, look)[0]
         return Decision(trial, verdict, reason, tuple(map(float, expected)))
 
     def _adds(self, report: Report) -> bool:
