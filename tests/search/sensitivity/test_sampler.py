@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from search.sensitivity.genetic import evolve
 from search.sensitivity.past import EPOCHS
 from search.sensitivity.plan import Phases
 from search.sensitivity.sampler import SensitivitySampler
-from search.study.ledger import MEASUREMENT, PHASE, PREDICTED, RUNGS
+from search.study.ledger import EXPECTED, MEASUREMENT, PHASE, PREDICTED, RUNGS
 from search.study.problem import stated
 from tests.search.sensitivity.synthetic import (
     OBJECTIVES,
@@ -122,8 +123,14 @@ def test_enqueued_and_failed_trials_are_lived_with() -> None:
     assert len({tuple(params.values()) for params in settings_of(study)}) == 10
 
 
-def off_by(told: bool) -> float:
-    """How far predictions of untrained settings are off where others were stopped untrained."""
+Values = dict[str, float]
+
+
+def off_by(epochs: int, **kept: Callable[[Values, Values], object]) -> float:
+    """How far predictions after so many epochs are off where others were stopped untrained.
+
+    `kept` are attributes of theirs, from what they had measured and would have measured in the end.
+    """
     network = Network(10, epochs=(0, 8))
     mine = sampler(network)
     study = optuna.create_study(directions=["minimize"] * 2, sampler=mine)
@@ -131,26 +138,45 @@ def off_by(told: bool) -> float:
     go_on(network, study, 6)
     random = optuna.samplers.RandomSampler(seed=1)
     study.sampler = random
+    names = ("error", "size_bytes")
     for _ in range(20):
         trial = study.ask(network.space.distributions())
-        untrained = {**trial.params, EPOCHS: 0}
-        error, size = network.values(untrained)
-        row = [{"name": "error", "value": error}, {"name": "size_bytes", "value": size}]
-        if told:
-            trial.set_user_attr(RUNGS, [{"epochs": 0, "measurement": row}])
-        trial.set_user_attr(MEASUREMENT, row)
+        settings = ({**trial.params, EPOCHS: 0}, trial.params)
+        untrained, ended = (dict(zip(names, network.values(s), strict=True)) for s in settings)
+        for key, made in kept.items():
+            trial.set_user_attr(key, made(untrained, ended))
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     view = mine.view(study)
     fresh = np.unique(mine._coding.draw(np.random.default_rng(2), 60), axis=0)
     settings = mine._coding.settings(fresh)
     priced = view.forecast.priced(settings)
-    expected = view.forecast.losses(settings, np.zeros(len(fresh)), priced)[:, 2, 0]
-    found = [network.values({**mine._coding.params(row), EPOCHS: 0})[0] for row in fresh]
+    trained = np.full(len(fresh), float(epochs))
+    expected = view.forecast.losses(settings, trained, priced)[:, 2, 0]
+    found = [network.values({**mine._coding.params(row), EPOCHS: epochs})[0] for row in fresh]
     return float(np.abs(expected - np.array(found)).mean())
 
 
+def then(untrained: Values, ended: Values) -> list[dict[str, object]]:
+    del ended
+    return [{"name": name, "value": value} for name, value in untrained.items()]
+
+
+def rungs(untrained: Values, ended: Values) -> list[dict[str, object]]:
+    return [{"epochs": 0, "measurement": then(untrained, ended)}]
+
+
+def in_the_end(untrained: Values, ended: Values) -> list[float]:
+    del untrained
+    return list(ended.values())
+
+
 def test_of_stopped_trials_it_learns_what_they_measured_as_far_as_they_were_trained() -> None:
-    assert off_by(told=True) < 0.7 * off_by(told=False)
+    without = off_by(0, **{MEASUREMENT: then})
+    assert off_by(0, **{MEASUREMENT: then, RUNGS: rungs}) < 0.7 * without
+
+
+def test_of_stopped_trials_it_learns_what_they_were_expected_to_end_with() -> None:
+    assert off_by(8, **{EXPECTED: in_the_end}) < 0.7 * off_by(8)
 
 
 def test_without_findings_it_searches_all_the_same() -> None:
