@@ -59,45 +59,50 @@ class Endings:
             own[known] = self._lines(looks[known])[0]
         return own
 
+    def ends(self, look: Floats) -> Floats:
+        """What one may end with: as expected, by the chance that each of its like had."""
+        expected, chances = self._lines(look[None])
+        found: Floats = expected + chances[0][np.isfinite(chances[0])]
+        return found
+
     def best(self, look: Floats) -> float:
         """The best that it can hope for: its like and one lucky as the luckiest of them.
 
-        No end to hope where none that started as poorly was seen.
+        No end to hope where few that started as poorly, or few that started as well, were seen.
         """
         alike = self._alike(look[None])[0]
         qualities = self._looks[: self._count, self._quality][alike]
         as_poor = np.count_nonzero(qualities >= look[self._quality])
-        if as_poor < LEAST:
+        as_well = np.count_nonzero(qualities <= look[self._quality])
+        if min(as_poor, as_well) < LEAST:
             return -np.inf
-        expected, luck = self._lines(look[None])
-        return float(expected[0] - max(0.0, luck[0]))
+        return float(min(self.expected(look[None])[0], self.ends(look).min()))
 
     def _lines(self, looks: Floats) -> tuple[Floats, Floats]:
-        """By a line through the like of each: its end, and how far below the luckiest ended."""
-        nearest, weight = self._of_the_like(looks)
-        count = weight.sum(axis=1)
+        """By a line through the like of each: its end, and how far off each of them ended."""
+        nearest, near = self._of_the_like(looks)
+        count = near.sum(axis=1)
         then, ends = self._looks[nearest, self._quality], self._ends[nearest]
-        middles = [(x * weight).sum(axis=1) / count for x in (then, ends)]
+        middles = [(x * near).sum(axis=1) / count for x in (then, ends)]
         apart, ended = (
-            (x - middle[:, None]) * weight for x, middle in zip((then, ends), middles, strict=True)
+            (x - middle[:, None]) * near for x, middle in zip((then, ends), middles, strict=True)
         )
         spread = (apart**2).sum(axis=1)
         left = np.where(spread > 0, (apart * ended).sum(axis=1) / np.maximum(spread, 1e-300), 1.0)
         left = np.clip(left, 0.0, 1.0)
         expected = middles[1] + left * (looks[:, self._quality] - middles[0])
-        luck = (left[:, None] * apart - ended).max(axis=1)
-        return expected, luck
+        chances = np.where(near, ended - left[:, None] * apart, np.nan)
+        return expected, chances
 
-    def _of_the_like(self, looks: Floats) -> tuple[NDArray[np.intp], Floats]:
-        """The nearest of each among those that are alike, with weight 0 where there are no more."""
+    def _of_the_like(self, looks: Floats) -> tuple[NDArray[np.intp], Bools]:
+        """The nearest of each, and which of them are alike in length."""
         near = min(NEIGHBOURS, self._count)
         apart = np.where(self._alike(looks), 0.0, np.inf)
         for axis, scale in enumerate(self._scale):
             own, other = looks[:, axis] / scale, self._looks[: self._count, axis] / scale
             apart += (own[:, None] - other[None, :]) ** 2
         nearest = np.argpartition(apart, near - 1, axis=1)[:, :near]
-        weight = np.isfinite(np.take_along_axis(apart, nearest, axis=1)).astype(np.float64)
-        return nearest, weight
+        return nearest, np.isfinite(np.take_along_axis(apart, nearest, axis=1))
 
     def _alike(self, looks: Floats) -> Bools:
         lengths = self._looks[: self._count, -1]

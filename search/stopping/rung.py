@@ -93,10 +93,10 @@ class Rung:
         self._seated[:n] |= good
         return Review(self._of(good), self._of(hopeless))
 
-    def went_on(self, feature: int, value: float, reach: float) -> int:
-        """How many went on that looked alike in one feature."""
+    def went_on(self, feature: int, value: float, reach: float) -> Floats:
+        """The looks of those that went on and are alike in one feature."""
         near = np.abs(self.looks[:, feature] - value) <= reach
-        return int(np.count_nonzero(near & self._seated[: self._count]))
+        return self.looks[near & self._seated[: self._count]]
 
     def seat(self, trial: int) -> None:
         """Let a trial go on."""

@@ -17,7 +17,7 @@ class Rungs:
     shares: Sequence[float] = (1.0,)  # of the validation data, rung by rung
     epochs: Sequence[float] = (1.0,)  # of a policy's own epochs, rung by rung
     keep: float = 1 / 3  # of a rung's trials go on
-    least: float = 0.001  # of the front's hypervolume: who cannot add as much is stopped
+    least: float = 0.002  # of the front's hypervolume: who cannot add as much is stopped
     explore: float = 0.05  # of all trials run through whatever they report
     grace: int = 6  # trials of each rung and length of training that go on first
     confidence: float = 0.95

@@ -47,7 +47,7 @@ class Rules:
     """What a scheduler decides by."""
 
     keep: float = 1 / 3  # of each rung goes on
-    least: float = 0.001  # of the front's hypervolume, below which a trial adds next to nothing
+    least: float = 0.002  # of the front's hypervolume, below which a trial adds next to nothing
     explore: float = 0.05  # of all trials run through whatever they report
     grace: int = 6  # trials of each rung and length that go on first
     confidence: float = 0.95
@@ -190,8 +190,10 @@ class Scheduler:
         """
         if report.compared:
             return report.length == 0
-        rung, length = self._levels[report.rung].rung, self._look(report)[-1]
-        return rung.went_on(-1, length, ALIKE) < self.rules.grace
+        look = self._look(report)
+        alike = self._levels[report.rung].rung.went_on(-1, look[-1], ALIKE)
+        best = bool(np.all(alike[:, self.quality] > look[self.quality]))
+        return len(alike) < self.rules.grace or (best and self.rules.grace > 0)
 
     def _enter(self, report: Report, state: State) -> list[int]:
         level, look = self._levels[report.rung], self._look(report)
@@ -239,9 +241,7 @@ class Scheduler:
             return False
         if self._worth is None:
             return not self._front.beats(self._expected(level, look)[0])
-        point = self._bound(report, 0)
-        point[self.quality] = level.endings.expected(look)[0]
-        gain = self._worth.gain(point)
+        gain = self._worth.gain(self._bound(report, 0), self.quality, level.endings.ends(look[0]))
         return gain > 0 and gain >= self.rules.least
 
     def _doom(self, report: Report) -> str | None:
@@ -254,9 +254,9 @@ class Scheduler:
         """Whether the best that a trial can hope for adds next to nothing to the front."""
         if self._worth is None:
             return False
-        hope = self._bound(report, -1)
-        hope[self.quality] = self._levels[report.rung].endings.best(self._look(report))
-        return self._worth.gain(hope) < self.rules.least
+        best = self._levels[report.rung].endings.best(self._look(report))
+        hope = self._worth.gain(self._bound(report, -1), self.quality, np.array([best]))
+        return hope < self.rules.least
 
     def _is_dominated(self, report: Report) -> bool:
         """Whether a finished trial dominates the best that this one can hope for."""

@@ -31,9 +31,14 @@ class Worth:
         else:
             self._free.take(self._box.scaled(point))
 
-    def gain(self, point: Floats) -> float:
-        """What a point would add to the front; what beats the box's ideal counts as the ideal."""
-        added = self._free.gain(self._box.scaled(point))
+    def gain(self, point: Floats, place: int, ends: Floats) -> float:
+        """What a point would add to the front, on average over its values in one place.
+
+        What beats the box's ideal counts as the ideal.
+        """
+        points = np.tile(point, (len(ends), 1))
+        points[:, place] = ends
+        added = float(np.mean([self._free.gain(each) for each in self._box.scaled(points)]))
         if self._free.taken > 0:
             return added / self._free.taken
         return math.inf if added > 0 else 0.0

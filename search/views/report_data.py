@@ -192,8 +192,11 @@ def _margin(objective: Objective, value: float, better: float) -> str:
 
 def verdict(rows: StudyRows, found: Sequence[Duel]) -> str:
     """One sentence: do mixed policies beat the uniform ones?"""
-    if not found:
+    early = sum(row.baseline is not None and row.state == "stopped_early" for row in rows.trials)
+    if not found and not early:
         return "The study holds no uniform baselines to compare with."
+    if not found:
+        return f"All {early} uniform baselines were stopped early, for the reasons given below."
     beaten = sum(duel.winner is not None for duel in found)
     if beaten == len(found):
         text = f"Yes: every uniform baseline ({len(found)}) loses to a mixed policy in everything."
@@ -206,6 +209,9 @@ def verdict(rows: StudyRows, found: Sequence[Duel]) -> str:
             text = text.replace("Mostly", "In part")
     else:
         text = "Not yet: no mixed policy beats a uniform baseline in every objective at once."
+    if early:
+        were = "was" if early == 1 else "were"
+        text = f"{text} {early} more {were} stopped early, for the reasons given below."
     share = _uniform_share(rows)
     if share is None:
         return text

@@ -165,6 +165,27 @@ def test_who_is_expected_to_add_enough_goes_on_and_who_adds_a_little_waits() -> 
     assert [scheduler.report(each)[0].verdict for each in (much, little)] == ["go_on", "wait"]
 
 
+def test_a_chance_to_add_counts_where_the_mean_would_add_nothing() -> None:
+    """Of those alike one of two ends far below the finished front, and the others above it."""
+    scheduler = bounded(Rules(grace=0, explore=0.0, keep=0.01, least=0.01), {100: (0.05, 0.3)})
+    ends = [0.30, 0.01] * 4
+    for trial, end in enumerate(ends, 1000):  # at a cost that adds nothing to the front
+        report = Report(trial, 0, (0.5, 0.9), (0.0, 0.0), length=4.0)
+        scheduler.recall(report, went_on=True)
+        scheduler.finish(replace(report, rung=1, values=(end, 0.9)))
+    cheap = Report(0, 0, (0.5, 0.29), (0.0, 0.0), length=4.0)
+    assert np.mean(ends) > 0.05
+    assert scheduler.report(cheap)[0].verdict == "go_on"
+
+
+def test_who_started_better_than_all_who_went_on_goes_on() -> None:
+    scheduler = bounded(Rules(grace=2, explore=0.0, keep=0.01), {})
+    seen_through(scheduler, {0.50 + n / 100: 0.45 + n / 100 for n in range(10)}, cost=0.1)
+    better, as_good = (Report(n, 0, (0.3, 0.3), (0.0, 0.0)) for n in range(2))
+    assert scheduler.report(better)[0].verdict == "go_on"
+    assert scheduler.report(as_good)[0].verdict != "go_on"
+
+
 def compared(trial: int, cost: float) -> Report:
     return Report(trial, 0, (0.9, cost), (0.0, 0.0), length=12.0, compared=True)
 
@@ -199,7 +220,9 @@ def test_gains_are_those_of_the_hypervolume(points: list[tuple[float, float, flo
         before = compute_hypervolume(inside, np.ones(3)) if number else 0.0
         after = compute_hypervolume(np.vstack([inside, np.minimum(point, 1.0)[None]]), np.ones(3))
         if before > 0.25:  # of fronts that hardly reach into the box shares are rough
-            assert worth.gain(point) * before == pytest.approx(after - before, rel=0.1, abs=0.02)
+            assert worth.gain(point, 0, point[:1]) * before == pytest.approx(
+                after - before, rel=0.1, abs=0.02
+            )
         front.add(point)
         worth.add(point)
 
@@ -211,7 +234,7 @@ def test_a_result_better_than_was_thought_possible_becomes_the_ideal() -> None:
         front.add(point)
         worth.add(point)
     # From the best error on, a quarter less cost is half as much again.
-    assert worth.gain(np.array([0.4, 0.25])) == pytest.approx(0.5, abs=0.01)
+    assert worth.gain(np.array([0.4, 0.25]), 0, np.array([0.4])) == pytest.approx(0.5, abs=0.01)
 
 
 def test_slow_starters_are_allowed_for_once_their_like_was_seen_to_end_well() -> None:
@@ -315,7 +338,7 @@ def test_rungs_find_the_front_of_a_full_search_for_a_third_of_the_work() -> None
 
 def test_at_a_thousand_workers_and_ten_thousand_trials_no_promotion_starves() -> None:
     """Decisions touch a bounded number of trials, and cost under two milliseconds on average."""
-    scheduler = Scheduler(2, 0, Rules())
+    scheduler = bounded(Rules(), {})
     running = Stream(scheduler, curves(0), 3, 10_000, 1_000)
     begun = time.process_time()
     running.run()

@@ -90,6 +90,20 @@ def test_every_uniform_baseline_meets_the_mixed_policies() -> None:
     assert verdict(ROWS, found).startswith("Yes: every uniform baseline (2)")
 
 
+def test_uniform_baselines_that_were_stopped_early_are_told_of() -> None:
+    rows = replace(
+        ROWS,
+        trials=tuple(
+            replace(row, state="stopped_early", values=None) if row.baseline == "int8" else row
+            for row in ROWS.trials
+        ),
+    )
+    found = duels(rows, front.find(rows))
+    assert "(1)" in verdict(rows, found)
+    assert "1 more was stopped early" in verdict(rows, found)
+    assert verdict(rows, []).startswith("All 1 uniform baselines were stopped early")
+
+
 def test_a_study_where_uniform_wins_says_so() -> None:
     worse = [
         replace(row, values=tuple(10 * v + 1 for v in row.values))
