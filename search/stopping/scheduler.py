@@ -6,8 +6,8 @@ crowding, whatever else is in flight. It is stopped where a finished trial domin
 it can hope for, beyond both confidence intervals; where that best would add next to nothing; or
 where it stands behind the best of its rung by more than chance. Else it waits. The first few of a
 rung and length of training go on, and a random share of all runs through, so that what is expected
-rests on trials nobody picked. Those that are there to be compared with wait for the front, and then
-end in full unless they cannot add to it.
+rests on trials nobody picked. Of those that are there to be compared with the most hopeful go on,
+one after another, and the others wait for the front; all end in full that may add to it.
 
 Values are numbers of which less is better. Knows neither studies nor how trials are run.
 """
@@ -24,6 +24,7 @@ from typing import Literal
 
 import numpy as np
 
+from search.stopping.compared import Compared
 from search.stopping.dominance import Floats
 from search.stopping.experience import ALIKE, Endings, Unbeaten
 from search.stopping.rung import MEMORY, Rung, State
@@ -35,7 +36,6 @@ FINE = 0.25  # of final qualities' standard errors the quantile that is a differ
 GROWTH = 1.25  # expectations are renewed when a rung's experience has grown so much
 
 STATES: dict[Verdict, State] = {"go_on": "went_on", "wait": "waits", "stop": "stopped"}
-PATIENCE = 100  # trials that ended, before those to compare with go on
 
 DOMINATED = "Dominated by a finished trial beyond its confidence interval"
 HOPELESS = "Even at its best it would add next to nothing to the front"
@@ -106,7 +106,7 @@ class Scheduler:
         self._errors: deque[float] = deque(maxlen=MEMORY)  # standard errors of final qualities
         self._grain = 0.0  # of expected qualities
         self._seen: dict[int, dict[int, Report]] = defaultdict(dict)
-        self._compared: dict[int, Report] = {}  # that wait
+        self._compared = Compared()
         self._ended = 0
 
     def within(self, box: Box) -> None:
@@ -119,16 +119,15 @@ class Scheduler:
         held = verdict == "wait" and report.compared
         gone = self._enter(report, "stopped" if held else STATES[verdict])
         if held:
-            self._compared[report.trial] = report
+            self._compared.hold(report.trial)
         own = Decision(report.trial, "go_on")
         if verdict != "go_on":
             own = self._left(report.trial, report.rung, verdict, doom)
         decisions = {trial: self._stop(trial, report.rung, BEHIND) for trial in gone}
         decisions.update({found.trial: found for found in self._review(report.rung)})
         own = decisions.pop(report.trial, own)
-        if self._ended >= PATIENCE:
+        if not report.compared:
             decisions.update({found.trial: found for found in self._release()})
-            own = decisions.pop(report.trial, own)
         self._forget(d.trial for d in (own, *decisions.values()) if d.verdict == "stop")
         return [own, *decisions.values()]
 
@@ -139,6 +138,7 @@ class Scheduler:
     def finish(self, report: Report) -> None:
         """A trial was evaluated in full: what it came to, and whom it dominates."""
         self._ended += 1
+        self._compared.drop(report.trial)
         for rung, earlier in self._seen.pop(report.trial, {}).items():
             end = report.values[self.quality]
             self._levels[rung].endings.add(self._look(earlier), end)
@@ -153,7 +153,7 @@ class Scheduler:
     def drop(self, trial: int) -> None:
         """A trial failed, or was stopped."""
         self._ended += 1
-        self._compared.pop(trial, None)
+        self._compared.drop(trial)
         self._forget([trial])
 
     def drain(self) -> list[Decision]:
@@ -163,7 +163,7 @@ class Scheduler:
             for number, level in self._levels.items()
             for trial in level.rung.dismiss()
         ]
-        found += self._release()
+        found += self._release(everybody=True)
         self._forget(decision.trial for decision in found if decision.verdict == "stop")
         return sorted(found, key=lambda decision: decision.trial)
 
@@ -186,10 +186,10 @@ class Scheduler:
     def _is_graced(self, report: Report) -> bool:
         """Whether few that train about as long went on from its rung so far.
 
-        Of those to compare with, whether it takes no training: the others wait for the front.
+        Of those to compare with, whether it takes no training, or waited already.
         """
         if report.compared:
-            return report.length == 0
+            return report.length == 0 or self._compared.goes(report.trial)
         look = self._look(report)
         alike = self._levels[report.rung].rung.went_on(-1, look[-1], ALIKE)
         best = bool(np.all(alike[:, self.quality] > look[self.quality]))
@@ -211,16 +211,21 @@ class Scheduler:
         for trial in found.hopeless:
             yield self._stop(trial, number, BEHIND)
 
-    def _release(self) -> Iterator[Decision]:
-        """Those to compare with wait no more."""
-        while self._compared:
-            trial, report = self._compared.popitem()
-            doom = self._doom(report)
-            if doom:
+    def _release(self, *, everybody: bool = False) -> Iterator[Decision]:
+        """Those to compare with who wait no more, as hopeless or as the most hopeful."""
+        reports = {trial: self._latest(trial) for trial in self._compared.waiting()}
+        for trial, report in reports.items():
+            if doom := self._doom(report):
+                self._compared.drop(trial)
                 yield self._stop(trial, report.rung, doom)
-            else:
-                self._levels[report.rung].rung.seat(trial)
-                yield Decision(trial, "go_on")
+        hopes = {trial: self._hope(reports[trial]) for trial in self._compared.waiting()}
+        for trial in self._compared.release(hopes.__getitem__, self._ended, everybody=everybody):
+            self._levels[reports[trial].rung].rung.seat(trial)
+            yield Decision(trial, "go_on")
+
+    def _latest(self, trial: int) -> Report:
+        seen = self._seen[trial]
+        return seen[max(seen)]
 
     def _stop(self, trial: int, number: int, reason: str) -> Decision:
         """A trial ends at a rung, which it has reported."""
@@ -252,11 +257,14 @@ class Scheduler:
 
     def _is_hopeless(self, report: Report) -> bool:
         """Whether the best that a trial can hope for adds next to nothing to the front."""
+        return self._hope(report) < self.rules.least
+
+    def _hope(self, report: Report) -> float:
+        """What the best that a trial can hope for adds to the front, as a share of it."""
         if self._worth is None:
-            return False
+            return math.inf
         best = self._levels[report.rung].endings.best(self._look(report))
-        hope = self._worth.gain(self._bound(report, -1), self.quality, np.array([best]))
-        return hope < self.rules.least
+        return self._worth.gain(self._bound(report, -1), self.quality, np.array([best]))
 
     def _is_dominated(self, report: Report) -> bool:
         """Whether a finished trial dominates the best that this one can hope for."""

@@ -113,19 +113,16 @@ def test_trials_end_in_full_or_are_stopped_with_what_they_measured(tmp_path: Pat
     assert {row.state for row in front.find(rows).members} == {"complete"}
 
 
-def test_trained_baselines_wait_for_the_front_and_then_end_in_full(tmp_path: Path) -> None:
-    least = Rungs(RUNGS.shares, RUNGS.epochs, grace=2, explore=0.0, least=0.0)
+def test_trained_baselines_climb_survive_a_cut_and_end_in_full(tmp_path: Path) -> None:
+    rules = Rungs(RUNGS.shares, RUNGS.epochs, grace=2, explore=0.0, least=0.0)
     with pytest.raises(KeyboardInterrupt):
-        run_search(climbing(tmp_path, InlineEngine(9), stopping=least))
-    rows = run_search(climbing(tmp_path, stopping=least))
+        run_search(climbing(tmp_path, InlineEngine(9), stopping=rules))
+    rows = run_search(climbing(tmp_path, stopping=rules))
     trained = [row for row in rows.trials if row.baseline and row.params["recovery/epochs"]]
-    others = [row for row in rows.trials if not row.baseline and row.values is not None]
     assert trained
     for row in trained:
         assert row.state == "complete"
-        assert row.finished is not None
         assert len(row.rungs) == 2
-        assert all(row.finished > other.finished for other in others if other.finished)
 
 
 def test_whoever_runs_through_ends_as_without_stopping(tmp_path: Path) -> None:

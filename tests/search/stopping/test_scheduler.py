@@ -13,13 +13,13 @@ from optuna._hypervolume import compute_hypervolume
 from optuna.study._multi_objective import _fast_non_domination_rank
 
 from search.stopping import experience, rung
+from search.stopping.compared import PATIENCE
 from search.stopping.experience import Endings, Unbeaten
 from search.stopping.rung import Rung, upper_share
 from search.stopping.scheduler import (
     BEHIND,
     DOMINATED,
     HOPELESS,
-    PATIENCE,
     Decision,
     Report,
     Rules,
@@ -190,23 +190,37 @@ def compared(trial: int, cost: float) -> Report:
     return Report(trial, 0, (0.9, cost), (0.0, 0.0), length=12.0, compared=True)
 
 
-def test_who_is_there_to_be_compared_waits_and_ends_in_full_if_it_can_add() -> None:
-    scheduler = bounded(Rules(grace=4, explore=0.0), {100: (0.2, 0.6)})
-    first = [scheduler.report(compared(trial, cost))[0] for trial, cost in enumerate((0.5, 0.7))]
-    assert [each.verdict for each in first] == ["wait", "wait"]
-    scheduler.finish(Report(101, 1, (0.0, 0.65), (0.0, 0.0)))  # now 0.7 adds nothing
-    ends = {each.trial: (each.verdict, each.reason) for each in scheduler.drain()}
-    assert ends == {0: ("go_on", None), 1: ("stop", HOPELESS)}
+def test_of_those_to_compare_with_the_most_hopeful_go_on_one_by_one() -> None:
+    scheduler = bounded(Rules(grace=4, explore=0.0), {100: (0.0, 0.9)})
+    costs = {0: 0.6, 1: 0.2, 2: 0.58, 3: 0.95}
+    first = [scheduler.report(compared(trial, cost))[0] for trial, cost in costs.items()]
+    assert [each.verdict for each in first] == ["wait", "wait", "wait", "stop"]
+    tick = replace(compared(7, 0.1), length=0.0, compared=False)
+    told = [scheduler.report(replace(tick, trial=trial)) for trial in (7, 8)]
+    assert [found.trial for found in told[0][1:]] == [1]  # it may add the most
+    assert told[1][1:] == []  # while it runs
+    assert scheduler.report(replace(compared(1, 0.2), rung=1))[0].verdict == "go_on"
+    scheduler.finish(Report(1, 2, (0.0, 0.2), (0.0, 0.0)))
+    others = {found.trial: found.reason for found in scheduler.report(replace(tick, trial=9))[1:]}
+    assert others == {0: HOPELESS, 2: HOPELESS}
+
+
+def test_those_to_compare_with_end_in_full_in_the_end_if_they_may_add_a_little() -> None:
+    scheduler = bounded(Rules(grace=4, explore=0.0), {100: (0.01, 0.1)})
+    assert scheduler.report(compared(0, 0.11))[0].verdict == "wait"
+    tick = Report(1, 0, (0.9, 0.05), (0.0, 0.0))
+    assert scheduler.report(tick)[1:] == []
+    assert scheduler.drain() == [Decision(0, "go_on")]
     assert scheduler.drain() == []
 
 
 def test_those_to_compare_with_do_not_wait_for_ever() -> None:
     """A search that ends by the clock has them too."""
-    scheduler = bounded(Rules(grace=4, explore=0.0), {100: (0.2, 0.6)})
-    scheduler.report(compared(0, 0.5))
+    scheduler = bounded(Rules(grace=4, explore=0.0), {100: (0.01, 0.1)})
+    scheduler.report(compared(0, 0.11))
     for trial in range(200, 200 + PATIENCE):
         scheduler.finish(Report(trial, 1, (0.3, 0.6), (0.0, 0.0)))
-    decisions = scheduler.report(Report(1, 0, (0.9, 0.3), (0.0, 0.0)))
+    decisions = scheduler.report(Report(1, 0, (0.9, 0.05), (0.0, 0.0)))
     assert Decision(0, "go_on") in decisions
 
 
