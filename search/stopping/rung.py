@@ -104,9 +104,13 @@ class Rung:
         self._waiting[: self._count][here] = False
         self._seated[: self._count][here] = True
 
+    def waiting(self) -> list[int]:
+        """Everybody who waits."""
+        return self._of(self._waiting[: self._count])
+
     def dismiss(self) -> list[int]:
         """Everybody who waits, who then waits no more."""
-        found = self._of(self._waiting[: self._count])
+        found = self.waiting()
         self._waiting[:] = False
         return found
 

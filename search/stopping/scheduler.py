@@ -115,6 +115,7 @@ class Scheduler:
 
     def report(self, report: Report) -> list[Decision]:
         """What becomes of the trial, first, and of those that waited beside it."""
+        renewed = self._renew(self._levels[report.rung])
         verdict, doom = self._judged_alone(report)
         held = verdict == "wait" and report.compared
         gone = self._enter(report, "stopped" if held else STATES[verdict])
@@ -126,6 +127,8 @@ class Scheduler:
         decisions = {trial: self._stop(trial, report.rung, BEHIND) for trial in gone}
         decisions.update({found.trial: found for found in self._review(report.rung)})
         own = decisions.pop(report.trial, own)
+        if renewed:
+            decisions.update({found.trial: found for found in self._reconsidered(report.rung)})
         if not report.compared:
             decisions.update({found.trial: found for found in self._release()})
         self._forget(d.trial for d in (own, *decisions.values()) if d.verdict == "stop")
@@ -133,6 +136,7 @@ class Scheduler:
 
     def recall(self, report: Report, *, went_on: bool) -> None:
         """Take in a report of an earlier run that was acted on then."""
+        self._renew(self._levels[report.rung])
         self._enter(report, "went_on" if went_on else "stopped")
 
     def finish(self, report: Report) -> None:
@@ -198,7 +202,6 @@ class Scheduler:
     def _enter(self, report: Report, state: State) -> list[int]:
         level, look = self._levels[report.rung], self._look(report)
         self._seen[report.trial][report.rung] = report
-        self._renew(level)
         point = self._expected(level, look[None])[0]
         return level.rung.add(report.trial, look, point, report.broken, state)
 
@@ -210,6 +213,14 @@ class Scheduler:
             yield self._stop(trial, number, doom) if doom else Decision(trial, "go_on")
         for trial in found.hopeless:
             yield self._stop(trial, number, BEHIND)
+
+    def _reconsidered(self, number: int) -> Iterator[Decision]:
+        """Who waits at a rung, and by what is known now would not have had to."""
+        rung = self._levels[number].rung
+        for trial in rung.waiting():
+            if self._adds(self._seen[trial][number]):
+                rung.seat(trial)
+                yield Decision(trial, "go_on")
 
     def _release(self, *, everybody: bool = False) -> Iterator[Decision]:
         """Those to compare with who wait no more, as hopeless or as the most hopeful."""
@@ -294,11 +305,13 @@ class Scheduler:
             points[:, self.quality] = np.where(known, rounded, points[:, self.quality])
         return np.asarray(points)
 
-    def _renew(self, level: _Level) -> None:
-        """Expect anew of everybody at a rung once much more is known of it."""
-        if len(level.rung) and level.endings.seen > level.renew_at:
-            level.renew_at = int(level.endings.seen * GROWTH)
-            level.rung.expect(self._expected(level, level.rung.looks))
+    def _renew(self, level: _Level) -> bool:
+        """Expect anew of everybody at a rung once much more is known of it; whether it is."""
+        if not len(level.rung) or level.endings.seen <= level.renew_at:
+            return False
+        level.renew_at = int(level.endings.seen * GROWTH)
+        level.rung.expect(self._expected(level, level.rung.looks))
+        return True
 
     def _forget(self, trials: Iterable[int]) -> None:
         for trial in trials:

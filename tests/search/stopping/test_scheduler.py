@@ -186,6 +186,14 @@ def test_who_started_better_than_all_who_went_on_goes_on() -> None:
     assert scheduler.report(as_good)[0].verdict != "go_on"
 
 
+def test_who_waits_is_judged_again_once_it_is_known_what_its_like_came_to() -> None:
+    """Many workers report before the first of them has come to its end."""
+    scheduler = bounded(Rules(grace=0, explore=0.0, keep=0.01), {})
+    assert scheduler.report(Report(0, 0, (0.5, 0.3), (0.0, 0.0)))[0].verdict == "wait"
+    seen_through(scheduler, {0.50 + step / 100: 0.45 for step in range(10)})
+    assert Decision(0, "go_on") in scheduler.report(Report(1, 0, (0.9, 0.9), (0.0, 0.0)))
+
+
 def compared(trial: int, cost: float) -> Report:
     return Report(trial, 0, (0.9, cost), (0.0, 0.0), length=12.0, compared=True)
 
