@@ -188,9 +188,12 @@ def test_who_started_better_than_all_who_went_on_goes_on() -> None:
 
 def test_who_waits_is_judged_again_once_it_is_known_what_its_like_came_to() -> None:
     """Many workers report before the first of them has come to its end."""
-    scheduler = bounded(Rules(grace=0, explore=0.0, keep=0.01), {})
-    assert scheduler.report(Report(0, 0, (0.5, 0.3), (0.0, 0.0)))[0].verdict == "wait"
-    seen_through(scheduler, {0.50 + step / 100: 0.45 for step in range(10)})
+    scheduler = bounded(Rules(grace=4, explore=0.0, keep=0.01), {})
+    first = [Report(1000 + n, 0, (0.5 + n / 100, 0.5), (0.0, 0.0)) for n in range(4)]
+    assert [scheduler.report(each)[0].verdict for each in first] == ["go_on"] * 4
+    assert scheduler.report(Report(0, 0, (0.52, 0.3), (0.0, 0.0)))[0].verdict == "wait"
+    for each in first:
+        scheduler.finish(replace(each, rung=1, values=(0.05, 0.5)))
     assert Decision(0, "go_on") in scheduler.report(Report(1, 0, (0.9, 0.9), (0.0, 0.0)))
 
 
