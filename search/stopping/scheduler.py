@@ -188,7 +188,7 @@ class Scheduler:
         return "go_on" if self._adds(report) else "wait", None
 
     def _is_graced(self, report: Report) -> bool:
-        """Whether few that train about as long went on from its rung so far.
+        """Whether few that train about as long went on from its rung so far, or none as good.
 
         Of those to compare with, whether it takes no training, or waited already.
         """
