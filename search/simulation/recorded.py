@@ -6,12 +6,12 @@ trial's record then says which and by how much.
 
 A rung that the trial climbed when it was recorded gives what it gave then, so a study whose trials
 all climbed all rungs (`stopping=rungs stopping.grace=1000000 stopping.least=0`) tells what any rule
-would have stopped. Without that, short training cannot be told from a record of whole trials, unless
-the same policy was recorded with as many epochs. A share of the validation split can: the whole split's
-figure, off by as much as chance would have it. A probe is answered by the finding in the study's
-folder, if it is the very same probe. Seconds of training and of scoring were not recorded apart: on
-a share of the split a trial takes that share of both, and a trial that went up rungs takes those of
-all of them, even where it is asked for the whole at once.
+would have stopped. Without that, short training cannot be told from a record of whole trials,
+unless the same policy was recorded with as many epochs. A share of the validation split can: the
+whole split's figure, off by as much as chance would have it. A probe is answered by the finding in
+the study's folder, if it is the very same probe. Seconds of training and of scoring were not
+recorded apart: on a share of the split a trial takes that share of both, and a trial that went up
+rungs takes those of all of them, even where it is asked for the whole at once.
 """
 
 from __future__ import annotations
