@@ -3,7 +3,7 @@
     python scripts/bench/early_stopping_orders.py STUDY [--orders 12] [stopping.keep=0.33 ...]
 
 STUDY is the folder of a study in which every trial climbed every rung that is asked about
-(`stopping=rungs stopping.grace=1000000 stopping.least=0`). Its trials come one by one, the uniform
+(`stopping=rungs stopping.explore=1`). Its trials come one by one, the uniform
 baselines first, the others as they came and then in other orders, and climb as the scheduler lets
 them; what a rung measured and took is what was recorded. Rungs that were recorded and are not asked
 about are paid for with the next one.
@@ -17,8 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from statistics import mean
-
-import numpy as np
 
 from compressors.policies import policy_yaml
 from evaluation.fidelity import WHOLE, Fidelity
@@ -128,9 +126,8 @@ def _box(rows: StudyRows, quality: str) -> Box:
     assert rows.reference is not None
     names = [objective.name for objective in rows.objectives]
     point = None if rows.point is None else dict(zip(names, rows.point, strict=True))
-    known = {name: rows.reference[name].value for name in names}
     problem = Problem(rows.objectives, quality, reference_point=point)
-    return problem.box(known, np.empty((0, len(names))))
+    return problem.box_beside({name: rows.reference[name] for name in names})
 
 
 def _epochs(row: TrialRow) -> int:

@@ -81,6 +81,17 @@ class Climbing:
         climb = self._climbs[self._ready[0][-1]]
         return climb.ladder[len(climb.told)].share
 
+    @property
+    def owed(self) -> float:
+        """What those who wait to be compared with may still take, in evaluations."""
+        waiting = (self._climbs[number] for number in self._waiting)
+        return sum(
+            fidelity.share
+            for climb in waiting
+            if climb.compared
+            for fidelity in climb.ladder[len(climb.told) :]
+        )
+
     def evaluations(self, number: int) -> float:
         """What a trial in flight took so far."""
         return self._climbs[number].evaluations
@@ -145,7 +156,7 @@ class Climbing:
         return self._ask(self._scheduler, outcome.number, told)
 
     def drain(self) -> list[Decision]:
-        """Nothing more will be reported: whoever waits is stopped."""
+        """Nothing more will be reported: whoever waits is stopped, or goes on after all."""
         if self._scheduler is None:
             return []
         unstarted = [number for _, _, number in self._ready]  # the budget has no room for them
@@ -229,6 +240,8 @@ class Climbing:
         """
         for decision in decisions:
             number = decision.trial
+            if number in self._waiting and decision.verdict == "go_on":
+                self._study.keep(number, {ledger.EXPECTED: None})  # it will be measured
             self._waiting.discard(number)
             if decision.verdict == "wait":
                 self._waiting.add(number)

@@ -83,8 +83,11 @@ class Feed:
         return self._clock() >= self._deadline
 
     def _ended(self) -> bool:
-        """Whether no trial may be started: time is up, or another evaluation is too many."""
-        return self._late() or not self._spending.fits(TRIAL)
+        """Whether no trial may be started: time is up, or another evaluation is too many.
+
+        Baselines that wait have their share of what is left.
+        """
+        return self._late() or not self._spending.fits(TRIAL + self._climbing.owed)
 
     def _wants_trials(self) -> bool:
         return self._finished + len(self._out) < self._plan.trials
@@ -121,7 +124,7 @@ class Feed:
                 return job
 
     def _settle(self) -> bool:
-        """Stop whoever waits once nothing else can happen; whether anybody was."""
+        """Let whoever waits go on or end once nothing else can happen; whether anybody waited."""
         asks = self._wants_trials() and not self._ended()
         if self._late() or self._in_flight() or not self._climbing.idle or asks:
             return False

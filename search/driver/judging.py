@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from compressors.errors import UserError
 from evaluation.measurement import Measurement, Metric
 from evaluation.probing.probe import Probe
@@ -40,9 +38,6 @@ class Plan:
     point: Sequence[float] | None = None  # the stated reference point of the hypervolume
 
 
-LUCK = 2.0  # standard errors by which one may be better than the uncompressed model by chance
-
-
 class Judge:
     """Values, constraints and the reference of one study."""
 
@@ -68,10 +63,7 @@ class Judge:
         return margins(measurement, reference, self._plan.constraints, self._plan.quality)
 
     def box(self) -> Box | None:
-        """Where hypervolume counts, once the reference is known.
-
-        Its ideal is as much better than the uncompressed model as chance explains.
-        """
+        """Where hypervolume counts, once the reference is known."""
         reference = self._study.reference
         if reference is None:
             return None
@@ -79,11 +71,7 @@ class Judge:
         names = [objective.name for objective in objectives]
         point = None if plan.point is None else dict(zip(names, plan.point, strict=True))
         problem = Problem(objectives, plan.quality.name, plan.constraints, point)
-        found = {name: reference[name] for name in names}
-        reach = LUCK * np.array([value.spread or 0.0 for value in found.values()])
-        known = {name: value.value for name, value in found.items()}
-        lucky = problem.losses(list(known.values())) - reach
-        return problem.box(known, lucky[None])
+        return problem.box_beside({name: reference[name] for name in names})
 
     def broken(self, measurement: Measurement) -> float:
         """How far bounds on costs are broken, which no rung changes."""

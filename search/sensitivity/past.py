@@ -1,6 +1,7 @@
 """A study's trials as arrays, read once each: what a sampler may know, and nothing of its own.
 
-Trials in flight count with what was predicted of them. Knows the attributes' names, and no model.
+Trials in flight count with what was predicted of them, or is expected where they wait at a rung.
+Knows the attributes' names, and no model.
 """
 
 from __future__ import annotations
@@ -179,7 +180,7 @@ class Reader:
     def _expected(self, trial: FrozenTrial) -> float:
         values = trial.user_attrs.get(ledger.EXPECTED)
         place = self._problem.place
-        if values is None or place is None or trial.state is TrialState.COMPLETE:
+        if values is None or place is None or trial.state in (TrialState.COMPLETE, TrialState.FAIL):
             return math.nan
         return float(self._problem.losses(values)[place])
 

@@ -5,7 +5,7 @@ the results of the recorded policy that differs from it in the fewest places, as
 trial's record then says which and by how much.
 
 A rung that the trial climbed when it was recorded gives what it gave then, so a study whose trials
-all climbed all rungs (`stopping=rungs stopping.grace=1000000 stopping.least=0`) tells what any rule
+all climbed all rungs (`stopping=rungs stopping.explore=1`) tells what any rule
 would have stopped. Without that, short training cannot be told from a record of whole trials,
 unless the same policy was recorded with as many epochs. A share of the validation split can: the
 whole split's figure, off by as much as chance would have it. A probe is answered by the finding in

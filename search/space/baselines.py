@@ -1,8 +1,9 @@
 """The uniform policies that everybody would try by hand, as the first trials of every study.
 
-A mixed policy that loses to one of them is then seen at once. Each is made only where the space
-has the steps it takes; those that cut get the most recovery there is, or they would be straw men,
-while rounding alone goes without, as everybody tries it first.
+A mixed policy that loses to one of them is then seen at once, or where trials are stopped early as
+soon as the front is there. Each is made only where the space has the steps it takes; those that cut
+get the most recovery there is, or they would be straw men, while rounding alone goes without, as
+everybody tries it first.
 """
 
 from __future__ import annotations

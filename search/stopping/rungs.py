@@ -24,9 +24,12 @@ class Rungs:
 
     def __post_init__(self) -> None:
         _ = self.steps
-        for name in ("keep", "least", "explore", "confidence"):
-            zero = name in ("least", "explore")
-            _check_share(f"stopping.{name}", getattr(self, name), zero=zero)
+        for name in ("keep", "least", "confidence"):
+            _check_share(f"stopping.{name}", getattr(self, name), zero=name == "least")
+        if not 0 <= self.explore <= 1:
+            raise UserError(
+                f"stopping.explore cannot be {self.explore:g}; valid: a number from 0 to 1."
+            )
         if self.grace < 0:
             raise UserError(f"stopping.grace cannot be {self.grace}; valid: a whole number from 0.")
 

@@ -4,12 +4,14 @@ A trial goes on where what it is expected to end with adds to the hypervolume of
 finished; or where it is among the best of its rung by that expectation: non-dominated rank, then
 crowding, whatever else is in flight. It is stopped where a finished trial dominates the best that
 it can hope for, beyond both confidence intervals; where that best would add next to nothing; or
-where it stands behind the best of its rung by more than chance. Else it waits. The first few of a
-rung and length of training go on, and a random share of all runs through, so that what is expected
-rests on trials nobody picked. Of those that are there to be compared with the most hopeful go on,
-one after another, and the others wait for the front; all end in full that may add to it.
+where it stands behind the best of its rung by more than chance. Else it waits. Unless hopeless, the
+first few of a rung and length of training go on, and whoever is better there than all who did; a
+random share of all runs through, so that what is expected rests on trials nobody picked. Of those
+that are there to be compared with the most hopeful go on, one after another, and the others wait
+for the front; all end in full that may add to it.
 
-Values are numbers of which less is better. Knows neither studies nor how trials are run.
+Values are numbers of which less is better. Knows nothing of a study but the box in which
+hypervolume counts, nor how trials are run.
 """
 
 from __future__ import annotations
@@ -110,8 +112,12 @@ class Scheduler:
         self._ended = 0
 
     def within(self, box: Box) -> None:
-        """Where hypervolume counts; until this is known any point that nothing beats adds to it."""
-        self._worth = Worth(box, self._front)
+        """Where hypervolume counts; until this is known any point that nothing beats adds to it.
+
+        Of a single objective there is no front to add to.
+        """
+        if self.objectives > 1:
+            self._worth = Worth(box, self._front)
 
     def report(self, report: Report) -> list[Decision]:
         """What becomes of the trial, first, and of those that waited beside it."""
@@ -124,7 +130,7 @@ class Scheduler:
         own = Decision(report.trial, "go_on")
         if verdict != "go_on":
             own = self._left(report.trial, report.rung, verdict, doom)
-        decisions = {trial: self._stop(trial, report.rung, BEHIND) for trial in gone}
+        decisions = {trial: self._let_go(trial, report.rung) for trial in gone}
         decisions.update({found.trial: found for found in self._review(report.rung)})
         own = decisions.pop(report.trial, own)
         if renewed:
@@ -161,7 +167,12 @@ class Scheduler:
         self._forget([trial])
 
     def drain(self) -> list[Decision]:
-        """Nothing more will be reported: whoever waits is stopped, or goes on to be compared."""
+        """Nothing more will be reported unless somebody goes on: who does by all that is known now.
+
+        Where nobody does, whoever waits is stopped, or goes on to be compared.
+        """
+        if found := [each for number in self._levels for each in self._reconsidered(number)]:
+            return found
         found = [
             self._stop(trial, number, BEHIND)
             for number, level in self._levels.items()
@@ -188,7 +199,7 @@ class Scheduler:
         return "go_on" if self._adds(report) else "wait", None
 
     def _is_graced(self, report: Report) -> bool:
-        """Whether few that train about as long went on from its rung so far, or none as good.
+        """Whether few that train about as long went on from its rung so far, or none as good as it.
 
         Of those to compare with, whether it takes no training, or waited already.
         """
@@ -197,7 +208,7 @@ class Scheduler:
         look = self._look(report)
         alike = self._levels[report.rung].rung.went_on(-1, look[-1], ALIKE)
         best = bool(np.all(alike[:, self.quality] > look[self.quality]))
-        return len(alike) < self.rules.grace or (best and self.rules.grace > 0)
+        return len(alike) < self.rules.grace or (best and self.rules.grace > 0 >= report.broken)
 
     def _enter(self, report: Report, state: State) -> list[int]:
         level, look = self._levels[report.rung], self._look(report)
@@ -221,6 +232,12 @@ class Scheduler:
             if self._adds(self._seen[trial][number]):
                 rung.seat(trial)
                 yield Decision(trial, "go_on")
+
+    def _let_go(self, trial: int, number: int) -> Decision:
+        """What becomes of one that waited while too many passed."""
+        if self._adds(self._seen[trial][number]):
+            return Decision(trial, "go_on")
+        return self._stop(trial, number, BEHIND)
 
     def _release(self, *, everybody: bool = False) -> Iterator[Decision]:
         """Those to compare with who wait no more, as hopeless or as the most hopeful."""
@@ -274,6 +291,8 @@ class Scheduler:
         """What the best that a trial can hope for adds to the front, as a share of it."""
         if self._worth is None:
             return math.inf
+        if report.broken > 0 and len(self._front.points):
+            return 0.0  # bounds on costs stay broken, and others keep them
         best = self._levels[report.rung].endings.best(self._look(report))
         return self._worth.gain(self._bound(report, -1), self.quality, np.array([best]))
 

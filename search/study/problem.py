@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.measurement import Value
 from search.study.ledger import Objective
 from search.study.objectives import DROP
 
@@ -21,6 +22,7 @@ Floats = NDArray[np.float64]
 POINTS = 0.1  # the reference point where none is given: worse by so many points of a fraction
 MARGIN = 0.1  # and by this share of any other objective
 THIN = 1e-9
+LUCK = 2.0  # standard errors by which one may be better than the uncompressed model by chance
 
 
 def stated(
@@ -119,6 +121,13 @@ class Problem:
             worst.append(min(edge, bound))
             ideal.append(min(low, float(losses.min(initial=np.inf)), worst[-1] - THIN))
         return Box(np.array(ideal), np.array(worst))
+
+    def box_beside(self, reference: Mapping[str, Value]) -> Box:
+        """The box by the uncompressed model alone; what chance explains is no better than ideal."""
+        found = [reference[name] for name in self.names]
+        reach = LUCK * np.array([value.spread or 0.0 for value in found])
+        lucky = self.losses([value.value for value in found]) - reach
+        return self.box({value.metric.name: value.value for value in found}, lucky[None])
 
     def _low(self, objective: Objective, sign: float, known: float | None) -> float:
         if objective.name == self.quality and known is not None:

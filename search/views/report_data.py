@@ -195,11 +195,14 @@ def verdict(rows: StudyRows, found: Sequence[Duel]) -> str:
     early = sum(row.baseline is not None and row.state == "stopped_early" for row in rows.trials)
     if not found and not early:
         return "The study holds no uniform baselines to compare with."
+    stopped = f"{early} stopped early, for the reasons given below."
     if not found:
-        return f"All {early} uniform baselines were stopped early, for the reasons given below."
+        return f"No uniform baseline ended in full; {stopped}"
     beaten = sum(duel.winner is not None for duel in found)
     if beaten == len(found):
-        text = f"Yes: every uniform baseline ({len(found)}) loses to a mixed policy in everything."
+        ended = " that ended in full" if early else ""
+        count = f"({len(found)})"
+        text = f"Yes: every uniform baseline{ended} {count} loses to a mixed policy in everything."
     elif beaten:
         text = (
             f"Mostly: {beaten} of {len(found)} uniform baselines lose to a mixed policy "
@@ -210,8 +213,7 @@ def verdict(rows: StudyRows, found: Sequence[Duel]) -> str:
     else:
         text = "Not yet: no mixed policy beats a uniform baseline in every objective at once."
     if early:
-        were = "was" if early == 1 else "were"
-        text = f"{text} {early} more {were} stopped early, for the reasons given below."
+        text = f"{text} Of the others {stopped}"
     share = _uniform_share(rows)
     if share is None:
         return text

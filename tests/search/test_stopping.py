@@ -75,6 +75,12 @@ def attributes(folder: Path) -> list[dict[str, Any]]:
     return [trial.user_attrs for trial in trials]
 
 
+def unended(folder: Path) -> list[dict[str, Any]]:
+    url = f"sqlite:///{folder / 'study.db'}"
+    trials = optuna.load_study(study_name="study", storage=url).get_trials()
+    return [trial.user_attrs for trial in trials if not trial.state.is_finished()]
+
+
 def ends(rows: StudyRows) -> list[tuple[Any, ...]]:
     return [(row.state, row.policy_id, row.values, row.evaluations) for row in rows.trials]
 
@@ -117,6 +123,7 @@ def test_trained_baselines_climb_survive_a_cut_and_end_in_full(tmp_path: Path) -
     rules = Rungs(RUNGS.shares, RUNGS.epochs, grace=2, explore=0.0, least=0.0)
     with pytest.raises(KeyboardInterrupt):
         run_search(climbing(tmp_path, InlineEngine(9), stopping=rules))
+    assert any(kept.get("baseline") and kept.get(ledger.RUNGS) for kept in unended(tmp_path))
     rows = run_search(climbing(tmp_path, stopping=rules))
     trained = [row for row in rows.trials if row.baseline and row.params["recovery/epochs"]]
     assert trained
@@ -126,7 +133,7 @@ def test_trained_baselines_climb_survive_a_cut_and_end_in_full(tmp_path: Path) -
 
 
 def test_whoever_runs_through_ends_as_without_stopping(tmp_path: Path) -> None:
-    everybody = Rungs(RUNGS.shares, RUNGS.epochs, grace=100, least=0.0)
+    everybody = Rungs(RUNGS.shares, RUNGS.epochs, explore=1.0)
     with_rungs = run_search(climbing(tmp_path / "rungs", stopping=everybody, trials=10))
     without = run_search(tiny_search(tmp_path / "none", space=tiny_space(SPACE), trials=10))
     assert [row.values for row in with_rungs.trials] == [row.values for row in without.trials]
@@ -156,6 +163,9 @@ def test_several_workers_share_the_rungs(tmp_path: Path) -> None:
 def test_a_budget_of_evaluations_counts_rungs(tmp_path: Path) -> None:
     rows = run_search(climbing(tmp_path, trials=200, evaluations=14.0))
     assert 12 < sum(row.evaluations for row in rows.trials) <= 14 + 1e-6
+    assert not [
+        row for row in rows.trials if row.baseline and "Out of budget" in (row.reason or "")
+    ]
     assert not [row for row in rows.trials if row.state in ("running", "waiting")]
 
 
@@ -168,9 +178,10 @@ def test_stopping_may_change_from_run_to_run(tmp_path: Path) -> None:
 
 
 def test_a_record_of_all_rungs_tells_what_any_rule_would_have_stopped(tmp_path: Path) -> None:
-    everybody = Rungs(RUNGS.shares, RUNGS.epochs, grace=100, least=0.0)
+    everybody = Rungs(RUNGS.shares, RUNGS.epochs, explore=1.0)
     record = run_search(climbing(tmp_path / "record", stopping=everybody))
     stopped = run_search(climbing(tmp_path / "stopped"))
+    assert {row.state for row in record.trials} == {"complete"}
     again = run_search(climbing(tmp_path / "again", Replay(tmp_path / "record", record)))
     assert {row.state for row in stopped.trials} == {"complete", "stopped_early"}
     assert ends(again) == ends(stopped)
@@ -178,7 +189,7 @@ def test_a_record_of_all_rungs_tells_what_any_rule_would_have_stopped(tmp_path: 
 
 
 def test_rungs_of_a_record_take_the_seconds_that_they_took(tmp_path: Path) -> None:
-    everybody = Rungs(RUNGS.shares, RUNGS.epochs, grace=100, least=0.0)
+    everybody = Rungs(RUNGS.shares, RUNGS.epochs, explore=1.0)
     record = run_search(climbing(tmp_path / "record", stopping=everybody, trials=10))
     again = Replay(tmp_path / "record", record)
     rows = run_search(climbing(tmp_path / "again", again, stopping=everybody, trials=10))

@@ -49,6 +49,10 @@ class Stream:
                 self.work[rung] = self.work.get(rung, 0) + 1
                 heapq.heappush(busy, (now + random.expovariate(1 / 2**rung), trial, rung))
             if not busy:
+                for decision in self.scheduler.drain():
+                    self._heed(decision, at, ready, reports)
+                if ready:
+                    continue
                 break
             now, trial, rung = heapq.heappop(busy)
             reports += 1
@@ -59,8 +63,6 @@ class Stream:
                 continue
             for decision in self.scheduler.report(report):
                 self._heed(decision, at, ready, reports)
-        for decision in self.scheduler.drain():
-            self._heed(decision, at, ready, reports)
         return self
 
     def _heed(
@@ -72,6 +74,7 @@ class Stream:
             self.waits[decision.trial] = reports
         elif decision.verdict == "stop":
             self.stopped[decision.trial] = (at[decision.trial], decision.reason or "")
+            self.scheduler.drop(decision.trial)
 
 
 def curves(seed: int, *, gain: float = 0.3, noise: float = 0.02) -> Measure:

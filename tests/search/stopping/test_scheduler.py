@@ -46,6 +46,22 @@ def test_every_trial_ends_once_and_runs_are_repeatable(
     assert stream(Rules(seed=seed), trials, workers, seed).told == found.told
 
 
+@given(st.integers(0, 10**6), st.integers(1, 40))
+@settings(max_examples=15, deadline=None)
+def test_those_to_compare_with_end_in_full_or_could_not_have_added(seed: int, workers: int) -> None:
+    made = curves(seed)
+
+    def measure(trial: int, rung: int) -> Report:
+        report = made(trial, rung)
+        return replace(report, compared=trial < 6, length=8.0 * (trial % 3))
+
+    rules = Rules(explore=0.0, seed=seed)
+    found = Stream(bounded(rules, {}), measure, 3, 90, workers, seed).run()
+    assert sorted([*found.finished, *found.stopped]) == list(range(90))
+    reasons = {found.stopped[trial][1] for trial in range(6) if trial in found.stopped}
+    assert reasons <= {HOPELESS, DOMINATED}
+
+
 @given(st.integers(0, 10**6))
 @settings(max_examples=15, deadline=None)
 def test_explorers_are_never_stopped(seed: int) -> None:
@@ -195,6 +211,30 @@ def test_who_waits_is_judged_again_once_it_is_known_what_its_like_came_to() -> N
     for each in first:
         scheduler.finish(replace(each, rung=1, values=(0.05, 0.5)))
     assert Decision(0, "go_on") in scheduler.report(Report(1, 0, (0.9, 0.9), (0.0, 0.0)))
+
+
+def test_at_the_end_all_who_wait_are_judged_by_what_is_known_by_then() -> None:
+    scheduler = bounded(Rules(grace=4, explore=0.0, keep=0.01), {})
+    first = [Report(1000 + n, 0, (0.5 + n / 100, 0.5), (0.0, 0.0)) for n in range(4)]
+    for each in (*first, Report(0, 0, (0.52, 0.3), (0.0, 0.0))):
+        scheduler.report(each)
+    for each in first:
+        scheduler.finish(replace(each, rung=1, values=(0.05, 0.5)))
+    assert scheduler.drain() == [Decision(0, "go_on")]
+
+
+def test_who_breaks_a_bound_that_others_keep_is_hopeless() -> None:
+    scheduler = bounded(Rules(grace=4, explore=0.0), {100: (0.5, 0.5)})
+    report = Report(0, 0, (0.1, 0.1), (0.0, 0.0), broken=0.2)
+    assert scheduler.report(report)[0].reason == HOPELESS
+
+
+def test_of_one_objective_dominance_decides() -> None:
+    """The best so far takes all the hypervolume there is."""
+    scheduler = Scheduler(1, 0, Rules(grace=1, explore=0.0))
+    scheduler.within(Box(np.zeros(1), np.ones(1)))
+    scheduler.finish(Report(100, 1, (-0.1,), (0.0,)))
+    assert scheduler.report(Report(0, 0, (0.5,), (0.0,)))[0].verdict == "go_on"
 
 
 def compared(trial: int, cost: float) -> Report:

@@ -100,8 +100,9 @@ def test_uniform_baselines_that_were_stopped_early_are_told_of() -> None:
     )
     found = duels(rows, front.find(rows))
     assert "(1)" in verdict(rows, found)
-    assert "1 more was stopped early" in verdict(rows, found)
-    assert verdict(rows, []).startswith("All 1 uniform baselines were stopped early")
+    assert "that ended in full" in verdict(rows, found)
+    assert "Of the others 1 stopped early" in verdict(rows, found)
+    assert verdict(rows, []).startswith("No uniform baseline ended in full; 1 stopped early")
 
 
 def test_a_study_where_uniform_wins_says_so() -> None:
