@@ -126,7 +126,10 @@ class Problem:
         """The box by the uncompressed model alone; what chance explains is no better than ideal."""
         found = [reference[name] for name in self.names]
         reach = LUCK * np.array([value.spread or 0.0 for value in found])
-        lucky = self.losses([value.value for value in found]) - reach
+        best = np.minimum(self.signs(), 0.0)  # 0 of what is minimised, 1 of a fraction
+        endless = [o.unit != "fraction" and o.direction == "maximize" for o in self.objectives]
+        best = np.where(endless, -np.inf, best)
+        lucky = np.maximum(self.losses([value.value for value in found]) - reach, best)
         return self.box({value.metric.name: value.value for value in found}, lucky[None])
 
     def _low(self, objective: Objective, sign: float, known: float | None) -> float:
