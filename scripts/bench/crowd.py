@@ -27,7 +27,8 @@ from search.engines.base import JobSource
 from search.engines.simulated import SimulatedEngine
 from search.front.front_files import counts
 from search.run import How, assemble, prepare
-from search.stopping.scheduler import Decision, Report, Scheduler
+from search.stopping.reports import Decision, Report
+from search.stopping.scheduler import Scheduler
 
 
 @dataclass

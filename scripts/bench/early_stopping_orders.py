@@ -25,8 +25,8 @@ from search.configuration import compose
 from search.configuration.build import instantiate
 from search.front import front
 from search.space.baselines import UNCOMPRESSED
+from search.stopping.reports import Decision, Report, minimised
 from search.stopping.rungs import Rungs
-from search.stopping.scheduler import Decision, Report, minimised
 from search.study.ledger import StudyRows, TrialRow
 from search.study.problem import Box, Problem
 from search.study.reading import read_rows

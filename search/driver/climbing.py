@@ -15,8 +15,9 @@ from evaluation.fidelity import WHOLE, Fidelity
 from evaluation.measurement import Measurement, Metric
 from search.driver.trial_job import Job, JobOutcome
 from search.stopping.ladder import Ladder
+from search.stopping.reports import Decision, Report, minimised
 from search.stopping.rungs import Rungs
-from search.stopping.scheduler import Decision, Report, Scheduler, minimised
+from search.stopping.scheduler import Scheduler
 from search.study import ledger
 from search.study.ledger import Objective, TrialRow
 from search.study.problem import Box

@@ -28,7 +28,7 @@ from search.driver.spending import TRIAL, Spending
 from search.driver.trial_job import REFERENCE_JOB, Job, JobOutcome
 from search.driver.worker import TRIALS
 from search.space.baselines import UNCOMPRESSED, can_leave_alone
-from search.stopping.scheduler import Decision
+from search.stopping.reports import Decision
 from search.study import ledger
 from search.study.ledger import Listener
 from search.study.reading import trial_row

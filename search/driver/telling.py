@@ -7,7 +7,7 @@ from typing import Any
 
 from search.driver.climbing import Climbing
 from search.driver.trial_job import JobOutcome
-from search.stopping.scheduler import Decision
+from search.stopping.reports import Decision
 from search.study import ledger
 from search.study.ledger import TrialRow
 

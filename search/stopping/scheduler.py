@@ -16,31 +16,25 @@ hypervolume counts, nor how trials are run.
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from statistics import NormalDist
-from typing import Literal
 
 import numpy as np
 
 from search.stopping.compared import Compared
-from search.stopping.dominance import Floats
-from search.stopping.experience import ALIKE, Endings, Unbeaten
-from search.stopping.rung import MEMORY, Rung, State
-from search.stopping.worth import Worth
+from search.stopping.experience import ALIKE, Endings
+from search.stopping.prospects import DOMINATED, HOPELESS, Prospects
+from search.stopping.reports import Decision, Report, Verdict
+from search.stopping.rung import Rung, State
 from search.study.problem import Box
 
-Verdict = Literal["go_on", "wait", "stop"]
-FINE = 0.25  # of final qualities' standard errors the quantile that is a difference: the good ones'
 GROWTH = 1.25  # expectations are renewed when a rung's experience has grown so much
 
 STATES: dict[Verdict, State] = {"go_on": "went_on", "wait": "waits", "stop": "stopped"}
 
-DOMINATED = "Dominated by a finished trial beyond its confidence interval"
-HOPELESS = "Even at its best it would add next to nothing to the front"
 BEHIND = "Not among the best of its rung"
 
 
@@ -54,29 +48,6 @@ class Rules:
     grace: int = 6  # trials of each rung and length that go on first
     confidence: float = 0.95
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a trial measured at a rung."""
-
-    trial: int
-    rung: int
-    values: tuple[float, ...]  # of the objectives; less is better
-    spreads: tuple[float, ...]  # their standard errors
-    broken: float = 0.0  # how far bounds on costs are broken, 0 where none is
-    length: float = 0.0  # how long the policy trains, in any unit
-    compared: bool = False  # whether others are to be compared with it
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What becomes of a trial; where it does not go on why, and what it would end with if known."""
-
-    trial: int
-    verdict: Verdict
-    reason: str | None = None
-    expected: tuple[float, ...] | None = None  # less is better
 
 
 @dataclass
@@ -102,22 +73,16 @@ class Scheduler:
         self._levels: dict[int, _Level] = defaultdict(
             lambda: _Level(Rung(looks, self.objectives), Endings(looks, self.quality))
         )
-        self._unbeaten = Unbeaten(self.objectives)  # beyond their confidence intervals
-        self._front = Unbeaten(self.objectives)
-        self._worth: Worth | None = None
-        self._errors: deque[float] = deque(maxlen=MEMORY)  # standard errors of final qualities
-        self._grain = 0.0  # of expected qualities
+        self._prospects = Prospects(
+            self.objectives, self.quality, self._deviations, self.rules.least
+        )
         self._seen: dict[int, dict[int, Report]] = defaultdict(dict)
         self._compared = Compared()
         self._ended = 0
 
     def within(self, box: Box) -> None:
-        """Where hypervolume counts; until this is known any point that nothing beats adds to it.
-
-        Of a single objective there is no front to add to.
-        """
-        if self.objectives > 1:
-            self._worth = Worth(box, self._front)
+        """Where hypervolume counts; until this is known any point that nothing beats adds to it."""
+        self._prospects.within(box)
 
     def report(self, report: Report) -> list[Decision]:
         """What becomes of the trial, first, and of those that waited beside it."""
@@ -151,14 +116,8 @@ class Scheduler:
         self._compared.drop(report.trial)
         for rung, earlier in self._seen.pop(report.trial, {}).items():
             end = report.values[self.quality]
-            self._levels[rung].endings.add(self._look(earlier), end)
-        self._errors.append(report.spreads[self.quality])
-        self._grain = float(np.quantile(self._errors, FINE))
-        if report.broken <= 0:
-            self._unbeaten.add(self._bound(report, 1))
-            self._front.add(self._bound(report, 0))
-            if self._worth is not None:
-                self._worth.add(self._bound(report, 0))
+            self._levels[rung].endings.add(self._prospects.look(earlier), end)
+        self._prospects.finish(report)
 
     def drop(self, trial: int) -> None:
         """A trial failed, or was stopped."""
@@ -190,13 +149,13 @@ class Scheduler:
         """What becomes of a trial however it stands beside the others of its rung, and why."""
         if self.runs_through(report.trial):
             return "go_on", None
-        if self._is_hopeless(report):
+        if self._prospects.is_hopeless(report, self._endings(report)):
             return "stop", HOPELESS
         if self._is_graced(report):
             return "go_on", None
-        if self._is_dominated(report):
+        if self._prospects.is_dominated(report, self._endings(report)):
             return "stop", DOMINATED
-        return "go_on" if self._adds(report) else "wait", None
+        return "go_on" if self._prospects.adds(report, self._endings(report)) else "wait", None
 
     def _is_graced(self, report: Report) -> bool:
         """Whether few that train about as long went on from its rung so far, or none as good as it.
@@ -205,22 +164,26 @@ class Scheduler:
         """
         if report.compared:
             return report.length == 0 or self._compared.goes(report.trial)
-        look = self._look(report)
+        look = self._prospects.look(report)
         alike = self._levels[report.rung].rung.went_on(-1, look[-1], ALIKE)
         best = bool(np.all(alike[:, self.quality] > look[self.quality]))
         return len(alike) < self.rules.grace or (best and self.rules.grace > 0 >= report.broken)
 
+    def _endings(self, report: Report) -> Endings:
+        return self._levels[report.rung].endings
+
     def _enter(self, report: Report, state: State) -> list[int]:
-        level, look = self._levels[report.rung], self._look(report)
+        level, look = self._levels[report.rung], self._prospects.look(report)
         self._seen[report.trial][report.rung] = report
-        point = self._expected(level, look[None])[0]
+        point = self._prospects.expected(level.endings, look[None])[0]
         return level.rung.add(report.trial, look, point, report.broken, state)
 
     def _review(self, number: int) -> Iterator[Decision]:
         """Who of a rung need wait no more."""
         found = self._levels[number].rung.review(self.rules.keep, self._deviations)
         for trial in found.good:
-            doom = self._doom(self._seen[trial][number])  # by one that finished meanwhile
+            seen = self._seen[trial][number]
+            doom = self._prospects.doom(seen, self._endings(seen))  # by one that finished meanwhile
             yield self._stop(trial, number, doom) if doom else Decision(trial, "go_on")
         for trial in found.hopeless:
             yield self._stop(trial, number, BEHIND)
@@ -229,13 +192,15 @@ class Scheduler:
         """Who waits at a rung, and by what is known now would not have had to."""
         rung = self._levels[number].rung
         for trial in rung.waiting():
-            if self._adds(self._seen[trial][number]):
+            seen = self._seen[trial][number]
+            if self._prospects.adds(seen, self._endings(seen)):
                 rung.seat(trial)
                 yield Decision(trial, "go_on")
 
     def _let_go(self, trial: int, number: int) -> Decision:
         """What becomes of one that waited while too many passed."""
-        if self._adds(self._seen[trial][number]):
+        seen = self._seen[trial][number]
+        if self._prospects.adds(seen, self._endings(seen)):
             return Decision(trial, "go_on")
         return self._stop(trial, number, BEHIND)
 
@@ -243,10 +208,13 @@ class Scheduler:
         """Those to compare with who wait no more, as hopeless or as the most hopeful."""
         reports = {trial: self._latest(trial) for trial in self._compared.waiting()}
         for trial, report in reports.items():
-            if doom := self._doom(report):
+            if doom := self._prospects.doom(report, self._endings(report)):
                 self._compared.drop(trial)
                 yield self._stop(trial, report.rung, doom)
-        hopes = {trial: self._hope(reports[trial]) for trial in self._compared.waiting()}
+        hopes = {
+            trial: self._prospects.hope(reports[trial], self._endings(reports[trial]))
+            for trial in self._compared.waiting()
+        }
         for trial in self._compared.release(hopes.__getitem__, self._ended, everybody=everybody):
             self._levels[reports[trial].rung].rung.seat(trial)
             yield Decision(trial, "go_on")
@@ -261,83 +229,20 @@ class Scheduler:
 
     def _left(self, trial: int, number: int, verdict: Verdict, reason: str | None) -> Decision:
         """A trial does not go on from a rung, for now or for good."""
-        level, look = self._levels[number], self._look(self._seen[trial][number])[None]
+        level, look = self._levels[number], self._prospects.look(self._seen[trial][number])[None]
         if not level.endings.known(look)[0]:
             return Decision(trial, verdict, reason)
-        expected = self._expected(level, look)[0]
+        expected = self._prospects.expected(level.endings, look)[0]
         return Decision(trial, verdict, reason, tuple(map(float, expected)))
-
-    def _adds(self, report: Report) -> bool:
-        """Whether what a trial is expected to end with adds to the finished front."""
-        level, look = self._levels[report.rung], self._look(report)[None]
-        if report.broken > 0 or not level.endings.known(look)[0]:
-            return False
-        if self._worth is None:
-            return not self._front.beats(self._expected(level, look)[0])
-        gain = self._worth.gain(self._bound(report, 0), self.quality, level.endings.ends(look[0]))
-        return gain > 0 and gain >= self.rules.least
-
-    def _doom(self, report: Report) -> str | None:
-        """Why even the best that a trial can hope for is not enough; None where it is."""
-        if self._is_hopeless(report):
-            return HOPELESS
-        return DOMINATED if self._is_dominated(report) else None
-
-    def _is_hopeless(self, report: Report) -> bool:
-        """Whether the best that a trial can hope for adds next to nothing to the front."""
-        return self._hope(report) < self.rules.least
-
-    def _hope(self, report: Report) -> float:
-        """What the best that a trial can hope for adds to the front, as a share of it."""
-        if self._worth is None:
-            return math.inf
-        if report.broken > 0 and len(self._front.points):
-            return 0.0  # bounds on costs stay broken, and others keep them
-        best = self._levels[report.rung].endings.best(self._look(report))
-        return self._worth.gain(self._bound(report, -1), self.quality, np.array([best]))
-
-    def _is_dominated(self, report: Report) -> bool:
-        """Whether a finished trial dominates the best that this one can hope for."""
-        best = self._levels[report.rung].endings.best(self._look(report))
-        if not math.isfinite(best):
-            return False
-        hope = self._bound(report, -1)
-        hope[self.quality] += best - report.values[self.quality]
-        return self._unbeaten.beats(hope)
-
-    def _bound(self, report: Report, sign: int) -> Floats:
-        """The worse (1) or better (-1) end of every value's confidence interval."""
-        reach = sign * self._deviations * np.array(report.spreads, dtype=float)
-        return np.array(report.values, dtype=float) + reach
-
-    def _look(self, report: Report) -> Floats:
-        """What a trial is likened to finished ones by: its values, and how long it trains."""
-        return np.array([*report.values, math.log1p(report.length)], dtype=float)
-
-    def _expected(self, level: _Level, looks: Floats) -> Floats:
-        """What trials will end with; qualities that chance alone tells apart are the same."""
-        points = looks[:, :-1].copy()
-        points[:, self.quality] = level.endings.expected(looks)
-        if self._grain > 0:
-            known = level.endings.known(looks)
-            rounded = np.round(points[:, self.quality] / self._grain) * self._grain
-            points[:, self.quality] = np.where(known, rounded, points[:, self.quality])
-        return np.asarray(points)
 
     def _renew(self, level: _Level) -> bool:
         """Expect anew of everybody at a rung once much more is known of it; whether it is."""
         if not len(level.rung) or level.endings.seen <= level.renew_at:
             return False
         level.renew_at = int(level.endings.seen * GROWTH)
-        level.rung.expect(self._expected(level, level.rung.looks))
+        level.rung.expect(self._prospects.expected(level.endings, level.rung.looks))
         return True
 
     def _forget(self, trials: Iterable[int]) -> None:
         for trial in trials:
             self._seen.pop(trial, None)
-
-
-def minimised(values: Sequence[float], directions: Sequence[str]) -> tuple[float, ...]:
-    """Values turned so that less is better."""
-    pairs = zip(values, directions, strict=True)
-    return tuple(v if direction == "minimize" else -v for v, direction in pairs)

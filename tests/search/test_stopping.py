@@ -19,8 +19,8 @@ from search.front import front
 from search.simulation.recorded import Recorded
 from search.space.baselines import UNCOMPRESSED
 from search.space.options import RecoveryOptions, SpaceOptions
+from search.stopping.prospects import DOMINATED, HOPELESS
 from search.stopping.rungs import NOBODY, Rungs
-from search.stopping.scheduler import DOMINATED, HOPELESS
 from search.study import ledger
 from search.study.ledger import StudyRows
 from tests.search.searches import InlineEngine, tiny_search, tiny_space

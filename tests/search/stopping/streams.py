@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from search.stopping.scheduler import Decision, Report, Scheduler
+from search.stopping.reports import Decision, Report
+from search.stopping.scheduler import Scheduler
 
 Measure = Callable[[int, int], Report]  # trial, rung
 

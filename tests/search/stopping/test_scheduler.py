@@ -15,16 +15,10 @@ from optuna.study._multi_objective import _fast_non_domination_rank
 from search.stopping import experience, rung
 from search.stopping.compared import PATIENCE
 from search.stopping.experience import Endings, Unbeaten
+from search.stopping.prospects import DOMINATED, HOPELESS
+from search.stopping.reports import Decision, Report
 from search.stopping.rung import Rung, upper_share
-from search.stopping.scheduler import (
-    BEHIND,
-    DOMINATED,
-    HOPELESS,
-    Decision,
-    Report,
-    Rules,
-    Scheduler,
-)
+from search.stopping.scheduler import BEHIND, Rules, Scheduler
 from search.stopping.worth import Worth
 from search.study.problem import Box
 from tests.search.stopping.streams import Stream, curves
