@@ -3,10 +3,10 @@
     python scripts/bench/early_stopping_orders.py STUDY [--orders 12] [stopping.keep=0.33 ...]
 
 STUDY is the folder of a study in which every trial climbed every rung that is asked about
-(`stopping=rungs stopping.explore=1`). Its trials come one by one, the uniform
-baselines first, the others as they came and then in other orders, and climb as the scheduler lets
-them; what a rung measured and took is what was recorded. Rungs that were recorded and are not asked
-about are paid for with the next one.
+(`stopping=rungs stopping.explore=1`). Its trials come one by one, the uniform baselines first, the
+others as they came and then in other orders, and climb as the scheduler lets them; what a rung
+measured and took is what was recorded. Rungs that were recorded and are not asked about are paid
+for with the next one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from search.space.baselines import UNCOMPRESSED
 from search.stopping.reports import Decision, Report, minimised
 from search.stopping.rungs import Rungs
 from search.study.ledger import StudyRows, TrialRow
-from search.study.problem import Box, Problem
+from search.study.problem import box_of
 from search.study.reading import read_rows
 
 
@@ -52,7 +52,10 @@ class Played:
     def __post_init__(self) -> None:
         names = [objective.name for objective in self.rows.objectives]
         self._scheduler = self.rungs.scheduler(names, self.quality, self.seed)
-        self._scheduler.within(_box(self.rows, self.quality))
+        rows = self.rows
+        assert rows.reference is not None
+        box = box_of(rows.objectives, self.quality, {}, rows.point, rows.reference)
+        self._scheduler.within(box)
         self._left: dict[int, Iterator[tuple[int, Piece | None]]] = {}
         self._by_number = {row.number: row for row in self.rows.trials}
         self._ready: list[int] = []
@@ -119,15 +122,6 @@ def _pieces(row: TrialRow, rungs: Rungs) -> Iterator[Piece | None]:
         spent += since
         yield Piece(rung.measurement, since)
     yield Piece(row.measurement, row.seconds - spent)
-
-
-def _box(rows: StudyRows, quality: str) -> Box:
-    """Where hypervolume counts."""
-    assert rows.reference is not None
-    names = [objective.name for objective in rows.objectives]
-    point = None if rows.point is None else dict(zip(names, rows.point, strict=True))
-    problem = Problem(rows.objectives, quality, reference_point=point)
-    return problem.box_beside({name: rows.reference[name] for name in names})
 
 
 def _epochs(row: TrialRow) -> int:

@@ -16,7 +16,7 @@ from search.space.space import Space
 from search.stopping.rungs import NOBODY, Rungs
 from search.study.ledger import ApartRow, Objective, TrialRow
 from search.study.objectives import DROP, margins
-from search.study.problem import Box, Problem
+from search.study.problem import Box, box_of
 from search.study.study import Study
 
 
@@ -67,11 +67,9 @@ class Judge:
         reference = self._study.reference
         if reference is None:
             return None
-        plan, objectives = self._plan, self._plan.objectives
-        names = [objective.name for objective in objectives]
-        point = None if plan.point is None else dict(zip(names, plan.point, strict=True))
-        problem = Problem(objectives, plan.quality.name, plan.constraints, point)
-        return problem.box_beside({name: reference[name] for name in names})
+        plan = self._plan
+        quality = plan.quality.name
+        return box_of(plan.objectives, quality, plan.constraints, plan.point, reference)
 
     def broken(self, measurement: Measurement) -> float:
         """How far bounds on costs are broken, which no rung changes."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.measurement import Value
+from evaluation.measurement import Measurement, Value
 from search.study.ledger import Objective
 from search.study.objectives import DROP
 
@@ -36,6 +36,20 @@ def stated(
     bounded = quality.name in constraints or DROP in constraints
     beside = bounded and quality.name not in [objective.name for objective in objectives]
     return Problem((*objectives, *([quality] if beside else [])), quality.name, dict(constraints))
+
+
+def box_of(
+    objectives: tuple[Objective, ...],
+    quality: str,
+    constraints: Mapping[str, float],
+    point: Sequence[float] | None,
+    reference: Measurement,
+) -> Box:
+    """Where a study's hypervolume counts, by the uncompressed model and a stated point."""
+    names = [objective.name for objective in objectives]
+    stated_point = None if point is None else dict(zip(names, point, strict=True))
+    problem = Problem(objectives, quality, constraints, stated_point)
+    return problem.box_beside({name: reference[name] for name in names})
 
 
 @dataclass(frozen=True)
